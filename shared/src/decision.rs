@@ -1,0 +1,118 @@
+//! The answer of every function: what was decided for each service, and why.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::error::Error;
+
+/// What was decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// A deployment was started.
+    Deploy,
+    /// Nothing is done.
+    Skip,
+    /// A record was brought up to date.
+    Record,
+    /// The attempt failed for good; the event is in the rejects queue.
+    Reject,
+}
+
+/// One entry of a function's response, and one line of its log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Decision {
+    /// `<cluster>/<service>`; absent where no service is concerned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// What was decided.
+    pub action: Action,
+    /// Why, for people.
+    pub reason: String,
+    /// Repository of the image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// Tag of the image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// Digest of the image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// ARN of the task definition revision that was deployed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// Id of the deployment record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record: Option<String>,
+    /// ECS's id of the deployment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ecs_deployment_id: Option<String>,
+    /// State of the record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<&'static str>,
+}
+
+impl Decision {
+    /// A decision that says no more than this.
+    #[must_use]
+    pub fn new(action: Action, reason: impl Into<String>) -> Self {
+        Self {
+            service: None,
+            action,
+            reason: reason.into(),
+            repository: None,
+            tag: None,
+            digest: None,
+            revision: None,
+            record: None,
+            ecs_deployment_id: None,
+            state: None,
+        }
+    }
+}
+
+/// What came of an event: decisions, and failures that did not stop the rest.
+#[derive(Debug, Default)]
+pub struct Handled {
+    /// One for each service concerned, or one for the event.
+    pub decisions: Vec<Decision>,
+    /// What failed, with the service where one is concerned.
+    pub failures: Vec<Failure>,
+}
+
+/// A failure while handling an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// `<cluster>/<service>`; absent where no service is concerned.
+    pub service: Option<String>,
+    /// What went wrong.
+    pub error: Error,
+}
+
+impl Handled {
+    /// The response of the function.
+    #[must_use]
+    pub fn response(&self) -> Value {
+        json!({ "decisions": self.decisions })
+    }
+
+    /// Adds what came of one service.
+    pub fn add(&mut self, service: impl ToString, result: Result<Decision, Error>) {
+        match result {
+            Ok(decision) => self.decisions.push(decision),
+            Err(error) => self.failures.push(Failure { service: Some(service.to_string()), error }),
+        }
+    }
+}
+
+impl From<Decision> for Handled {
+    fn from(decision: Decision) -> Self {
+        Self { decisions: vec![decision], failures: Vec::new() }
+    }
+}
+
+impl From<Error> for Handled {
+    fn from(error: Error) -> Self {
+        Self { decisions: Vec::new(), failures: vec![Failure { service: None, error }] }
+    }
+}

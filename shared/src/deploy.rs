@@ -1,0 +1,340 @@
+//! Deploy: a push becomes a rollout on every service that follows the image.
+//!
+//! An event is only a hint that something changed. [`Deployer`] reads the truth (ECR, ECS, the record), lets
+//! [`decide`] judge it, and acts; so that it is safe to repeat, to reorder, to run twice at once, and to kill between
+//! any two calls:
+//!
+//! * the intention is written before the effect, under a lease that expires and a generation that fences: a handler
+//!   that was outrun notices when it settles, and looks again;
+//! * whoever finds the effect of a handler that died writes down what it could not.
+//!
+//! It never waits for a rollout. The outcome comes by event, to [`notify`](crate::notify).
+
+pub mod decide;
+mod revisions;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures_util::future::{join, try_join};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use serde_json::Value;
+
+use self::decide::{Observed, Skip, Verdict, decide, why_deploy};
+use self::revisions::Revisions;
+use crate::decision::{Action, Decision, Handled};
+use crate::ecr::{Ecr, Image};
+use crate::ecs::{Ecs, SERVICES_PER_CALL_MAX, Service};
+use crate::error::Error;
+use crate::events::{self, Event, ImageAction};
+use crate::followers::Followers;
+use crate::image::Reference;
+use crate::platform::Platform;
+use crate::record::store::{Store, Written};
+use crate::record::{History, Record, ServiceItem, State, millis, record_id};
+use crate::tags::{Policy, ServiceTags};
+use crate::task_definition::{Draft, TaskDefinition};
+
+/// How many services, or pages of services, are worked on at once.
+const CONCURRENCY: usize = 8;
+/// How long a handler has an intention to itself. Longer than registering and updating take with all their retries.
+const LEASE: Duration = Duration::from_secs(60);
+/// How long to wait before looking again at a service that another handler has leased.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// The deploy function.
+#[derive(Debug, Clone)]
+pub struct Deployer {
+    /// ECS.
+    pub ecs: Ecs,
+    /// ECR.
+    pub ecr: Ecr,
+    /// The tagging API.
+    pub followers: Followers,
+    /// The records.
+    pub store: Store,
+    /// The clock.
+    pub platform: Platform,
+}
+
+impl Deployer {
+    /// Handles an event as EventBridge delivers it; the invocation ends at `deadline`.
+    pub async fn handle(&self, event: &Value, deadline: DateTime<Utc>) -> Handled {
+        match events::read(event) {
+            Ok(Event::Image(push)) => match push.why_not_deployable() {
+                Some(reason) => skip_push(&push, reason).into(),
+                None => self.pushed(&push, deadline).await.unwrap_or_else(Handled::from),
+            },
+            Ok(Event::Ignored { reason }) => Decision::new(Action::Skip, reason).into(),
+            Ok(Event::Deployment(_)) => {
+                Error::Input("the deploy function takes ECR events; this one is for notify".into()).into()
+            }
+            Err(error) => error.into(),
+        }
+    }
+
+    async fn pushed(&self, push: &ImageAction, deadline: DateTime<Utc>) -> Result<Handled, Error> {
+        let name = &push.repository.name;
+        let followers = self.followers.of(name).await?;
+        if followers.is_empty() {
+            let how = format!("no service follows {name}; give one the tag {}", crate::tags::follow_key(name));
+            return Ok(skip_push(push, how).into());
+        }
+        let (image, services) = try_join(self.image_of(push), self.services(&followers)).await?;
+
+        let mut handled = Handled::default();
+        for gone in gone(&followers, &services) {
+            let reason = "the service no longer exists";
+            let decision = Decision { service: Some(gone), ..skip_push(push, reason) };
+            handled.decisions.push(decision);
+        }
+        let revisions = Revisions::new(&self.ecs);
+        let (image, revisions) = (image.as_ref(), &revisions);
+        let mut results = stream::iter(services)
+            .map(|service| async move {
+                let id = service.id.clone();
+                (id, Box::pin(self.converge(push, image.cloned(), service, revisions, deadline)).await)
+            })
+            .buffer_unordered(CONCURRENCY);
+        while let Some((id, result)) = results.next().await {
+            handled.add(id, result);
+        }
+        handled.decisions.sort_by(|a, b| a.service.cmp(&b.service));
+        Ok(handled)
+    }
+
+    async fn image_of(&self, push: &ImageAction) -> Result<Option<Image>, Error> {
+        self.ecr.image_of_tag(&push.repository, push.tag.as_deref().unwrap_or_default()).await
+    }
+
+    async fn services(&self, followers: &BTreeMap<String, Vec<String>>) -> Result<Vec<Service>, Error> {
+        let calls = followers
+            .iter()
+            .flat_map(|(cluster, services)| services.chunks(SERVICES_PER_CALL_MAX).map(move |page| (cluster, page)));
+        let pages: Vec<Vec<Service>> = stream::iter(calls)
+            .map(|(cluster, page)| self.ecs.describe_services(cluster, page))
+            .buffer_unordered(CONCURRENCY)
+            .try_collect()
+            .await?;
+        Ok(pages.into_iter().flatten().collect())
+    }
+
+    /// Brings one service to the image its policy selects: observe, decide, act, and look again where somebody else
+    /// was faster.
+    async fn converge(
+        &self,
+        push: &ImageAction,
+        mut image: Option<Image>,
+        mut service: Service,
+        revisions: &Revisions<'_>,
+        deadline: DateTime<Utc>,
+    ) -> Result<Decision, Error> {
+        loop {
+            let primary = service.primary().map(|deployment| deployment.task_definition.clone());
+            let base = async {
+                match &primary {
+                    Some(arn) => revisions.base(arn).await.map(Some),
+                    None => Ok(None),
+                }
+            };
+            let (history, base) = join(self.store.history(&service.id), base).await;
+            let (history, base) = (history?, base?);
+            let verdict = decide(&Observed {
+                push,
+                service: &service,
+                image: image.as_ref(),
+                base: base.as_ref(),
+                history: &history,
+                now: self.platform.now(),
+            });
+            let acted = match verdict {
+                Verdict::Skip(reason) => return Ok(skip_service(push, &service, image.as_ref(), &reason)),
+                Verdict::Wait => None,
+                Verdict::Adopt { ecs_deployment_id } => {
+                    self.adopt(&history, &service, ecs_deployment_id, primary).await?
+                }
+                Verdict::Deploy { policy, digest, draft } => {
+                    let Some(base) = base.as_ref() else { continue };
+                    let intention = Intention { push, service: &service, image: image.as_ref(), policy, digest, base };
+                    self.deploy(&intention, &draft, &history, revisions).await?
+                }
+            };
+            if let Some(record) = acted {
+                return Ok(deployed(&record));
+            }
+            if !self.platform.sleep_before(deadline, LOOK_AGAIN).await {
+                let reason = format!("another invocation is at work on {}; this event will be tried again", service.id);
+                return Err(Error::Busy(reason));
+            }
+            let (described, now_at) = try_join(self.ecs.describe_service(&service.id), self.image_of(push)).await?;
+            image = now_at;
+            match described {
+                Some(described) => service = described,
+                None => return Ok(skip_service(push, &service, None, &Skip::NotActive("gone".into()))),
+            }
+        }
+    }
+
+    /// Deploys: intention, revision, UpdateService, and what came of it. `None` where another handler was faster.
+    async fn deploy(
+        &self,
+        intention: &Intention<'_>,
+        draft: &Draft,
+        history: &History,
+        revisions: &Revisions<'_>,
+    ) -> Result<Option<Record>, Error> {
+        let now = self.platform.now();
+        let record = intention.record(draft, history, now);
+        let item = ServiceItem {
+            generation: record.generation,
+            record: record.id.clone(),
+            digest: record.digest.clone(),
+            lease_until: millis(now + LEASE),
+        };
+        if self.store.intend(history, &item, &record).await? == Written::Outrun {
+            return Ok(None);
+        }
+        let effect = async {
+            let revision = revisions.register(&intention.base.arn, draft).await?;
+            let updated = self.ecs.start_deployment(intention.service, &revision).await?;
+            Ok((revision, updated))
+        };
+        match effect.await {
+            Ok((revision, updated)) => self.settle(&record, &updated, Some(revision)).await,
+            // The platform will try again, and whoever comes then finds the intention and its expired lease.
+            Err(error) if Error::is_transient(&error) => Err(error),
+            Err(error) => {
+                if let Some(failed) = record.advanced(State::Failed, error.to_string(), self.platform.now()) {
+                    self.store.settle(&record, &failed).await?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes down the deployment that a handler started and could not write down.
+    async fn adopt(
+        &self,
+        history: &History,
+        service: &Service,
+        ecs_deployment_id: String,
+        revision: Option<String>,
+    ) -> Result<Option<Record>, Error> {
+        tracing::info!(service = %service.id, ecs_deployment_id, "a deployment is written down after the fact");
+        match history.current() {
+            Some(record) => self.settle(record, service, revision).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn settle(&self, record: &Record, service: &Service, revision: Option<String>) -> Result<Option<Record>, Error> {
+        let Some(primary) = service.primary() else {
+            return Err(Error::Answer {
+                operation: "UpdateService",
+                resource: service.id.to_string(),
+                missing: "a PRIMARY deployment",
+            });
+        };
+        let reason = record.reason.clone();
+        let Some(mut rolling) = record.advanced(State::Rolling, reason, self.platform.now()) else {
+            return Ok(None);
+        };
+        rolling.ecs_deployment_id = Some(primary.id.clone());
+        rolling.revision_to = revision.or(rolling.revision_to);
+        match self.store.settle(record, &rolling).await? {
+            Written::Yes => Ok(Some(rolling)),
+            Written::Outrun => Ok(None),
+        }
+    }
+}
+
+/// What is about to be deployed, and where.
+struct Intention<'a> {
+    push: &'a ImageAction,
+    service: &'a Service,
+    image: Option<&'a Image>,
+    policy: Policy,
+    digest: String,
+    base: &'a TaskDefinition,
+}
+
+impl Intention<'_> {
+    /// The record of this intention: that of a handler that died before ECS accepted it, taken over, or a new one.
+    fn record(&self, draft: &Draft, history: &History, now: DateTime<Utc>) -> Record {
+        let generation = history.generation() + 1;
+        let left = history.current().filter(|left| left.state == State::Intended && left.digest == self.digest);
+        if let Some(left) = left {
+            return Record { generation, version: left.version + 1, ..left.clone() };
+        }
+        let from = draft.changes.first().and_then(|change| Reference::parse(&change.from));
+        let id = &self.service.id;
+        Record {
+            id: record_id(id, &self.digest, generation, now),
+            cluster: id.cluster.clone(),
+            service: id.service.clone(),
+            service_arn: id.arn.clone(),
+            state: State::Intended,
+            reason: why_deploy(&self.policy, &self.digest),
+            version: 1,
+            generation,
+            repository: self.push.repository.name.clone(),
+            tag: self.push.tag.clone().unwrap_or_default(),
+            digest: self.digest.clone(),
+            digest_from: from.and_then(|from| from.digest.or(from.tag)).map(str::to_owned),
+            revision_from: Some(self.base.arn.clone()),
+            revision_to: None,
+            ecs_deployment_id: None,
+            event_id: self.push.event_id.clone(),
+            pushed_at: self.push.time.or(self.image.and_then(|image| image.pushed_at)),
+            detected_at: now,
+            started_at: None,
+            finished_at: None,
+            slack_channel: ServiceTags::read(&self.service.tags).channel,
+            slack_ts: None,
+            slack_told: 0,
+            sns_told: 0,
+            telling_until: 0,
+        }
+    }
+}
+
+fn gone(followers: &BTreeMap<String, Vec<String>>, found: &[Service]) -> Vec<String> {
+    let is_found = |cluster: &str, name: &str| {
+        found.iter().any(|service| service.id.cluster == cluster && service.id.service == name)
+    };
+    let names = followers.iter().flat_map(|(cluster, names)| names.iter().map(move |name| (cluster, name)));
+    names.filter(|(cluster, name)| !is_found(cluster, name)).map(|(cluster, name)| format!("{cluster}/{name}")).collect()
+}
+
+fn skip_push(push: &ImageAction, reason: impl Into<String>) -> Decision {
+    Decision {
+        repository: Some(push.repository.name.clone()),
+        tag: push.tag.clone(),
+        digest: Some(push.digest.clone()),
+        ..Decision::new(Action::Skip, reason)
+    }
+}
+
+fn skip_service(push: &ImageAction, service: &Service, image: Option<&Image>, reason: &Skip) -> Decision {
+    let digest = image.map_or(&push.digest, |image| &image.digest);
+    Decision {
+        service: Some(service.id.to_string()),
+        digest: Some(digest.clone()),
+        ..skip_push(push, reason.to_string())
+    }
+}
+
+fn deployed(record: &Record) -> Decision {
+    Decision {
+        service: Some(record.service_ref().to_string()),
+        repository: Some(record.repository.clone()),
+        tag: Some(record.tag.clone()),
+        digest: Some(record.digest.clone()),
+        revision: record.revision_to.clone(),
+        record: Some(record.id.clone()),
+        ecs_deployment_id: record.ecs_deployment_id.clone(),
+        state: Some(record.state.as_str()),
+        ..Decision::new(Action::Deploy, record.reason.clone())
+    }
+}

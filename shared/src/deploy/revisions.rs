@@ -1,0 +1,78 @@
+//! The task definition revisions of one invocation: each is read once, and services of one family share what is
+//! registered.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+
+use tokio::sync::Mutex;
+
+use crate::ecs::Ecs;
+use crate::error::Error;
+use crate::task_definition::{Draft, TaskDefinition, family_of};
+
+/// Revisions by family.
+#[derive(Debug)]
+pub(super) struct Revisions<'a> {
+    ecs: &'a Ecs,
+    families: std::sync::Mutex<BTreeMap<String, Arc<Mutex<Family>>>>,
+}
+
+/// What is known of a family.
+#[derive(Debug, Default)]
+struct Family {
+    /// The newest active revision, if there is one.
+    newest: Option<TaskDefinition>,
+    /// Revisions that services run, by ARN.
+    bases: BTreeMap<String, TaskDefinition>,
+    is_read: bool,
+}
+
+impl<'a> Revisions<'a> {
+    pub(super) fn new(ecs: &'a Ecs) -> Self {
+        Self { ecs, families: std::sync::Mutex::default() }
+    }
+
+    fn family(&self, arn: &str) -> Arc<Mutex<Family>> {
+        let mut families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
+        families.entry(family_of(arn).to_owned()).or_default().clone()
+    }
+
+    /// The revision that a service runs. Mostly it is the family's newest, which has to be read anyway.
+    pub(super) async fn base(&self, arn: &str) -> Result<TaskDefinition, Error> {
+        let family = self.family(arn);
+        let mut family = family.lock().await;
+        if !family.is_read {
+            family.newest = self.newest(family_of(arn)).await?;
+            family.is_read = true;
+        }
+        let known = family.newest.as_ref().filter(|newest| newest.arn == arn).or(family.bases.get(arn));
+        if let Some(known) = known {
+            return Ok(known.clone());
+        }
+        let base = self.ecs.describe_task_definition(arn).await?;
+        family.bases.insert(arn.to_owned(), base.clone());
+        Ok(base)
+    }
+
+    /// The family's newest active revision; `None` where all were deregistered, which ECS calls a ClientException.
+    async fn newest(&self, family: &str) -> Result<Option<TaskDefinition>, Error> {
+        match self.ecs.describe_task_definition(family).await {
+            Ok(newest) => Ok(Some(newest)),
+            Err(error) if error.code() == Some("ClientException") => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The revision that holds `draft`: the family's newest where that is the same document, else a new one.
+    pub(super) async fn register(&self, base: &str, draft: &Draft) -> Result<String, Error> {
+        let family = self.family(base);
+        let mut family = family.lock().await;
+        if let Some(newest) = family.newest.as_ref().filter(|newest| draft.is_same_as(newest)) {
+            return Ok(newest.arn.clone());
+        }
+        let registered = self.ecs.register(family_of(base), draft).await?;
+        let arn = registered.arn.clone();
+        family.newest = Some(registered);
+        Ok(arn)
+    }
+}

@@ -1,0 +1,178 @@
+//! What can go wrong, and whether trying again can help.
+//!
+//! One question decides what becomes of an event whose handling failed: is the failure [transient](Error::is_transient)?
+//! A transient failure is returned to Lambda, which invokes the function again. Any other failure would only repeat
+//! itself: the event is kept in the rejects queue with its cause, and the invocation ends well.
+//!
+//! `Display` never prints a secret and never prints a response body.
+
+use aws_sdk_ecs::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+
+/// A failure, with the context an operator needs to act on it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The event, or a value it leads to, can't be understood. Trying again can't help.
+    #[error("{0}")]
+    Input(String),
+
+    /// AWS refused or did not answer a call.
+    #[error("{operation} for {resource} failed: {code}: {message}{}", advice(.code, .operation))]
+    Aws {
+        /// The API operation, as AWS names it.
+        operation: &'static str,
+        /// What it was called for.
+        resource: String,
+        /// AWS's error code, or what kind of network failure it was.
+        code: String,
+        /// AWS's message.
+        message: String,
+        /// Whether the same call may succeed later.
+        transient: bool,
+    },
+
+    /// AWS answered, but not with what its API promises.
+    #[error("{operation} for {resource} answered without {missing}; this is unexpected, and will be tried again")]
+    Answer {
+        /// The API operation, as AWS names it.
+        operation: &'static str,
+        /// What it was called for.
+        resource: String,
+        /// What the answer lacks.
+        missing: &'static str,
+    },
+
+    /// Another invocation is at work on the same thing and has not finished in time.
+    #[error("{0}")]
+    Busy(String),
+
+    /// Slack did not take the message.
+    #[error("Slack did not take the message: {reason}")]
+    Slack {
+        /// Slack's own error code with what to do about it, or the network failure.
+        reason: String,
+        /// Whether the same call may succeed later.
+        transient: bool,
+    },
+
+    /// The function's environment is incomplete or malformed: every problem, each naming its variable.
+    #[error("the function's settings are wrong: {}", .0.join("; "))]
+    Settings(Vec<String>),
+}
+
+impl Error {
+    /// Whether trying again may help.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Input(_) | Self::Settings(_) => false,
+            Self::Aws { transient, .. } | Self::Slack { transient, .. } => *transient,
+            Self::Answer { .. } | Self::Busy(_) => true,
+        }
+    }
+
+    /// AWS's error code, where AWS gave one.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Aws { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+}
+
+/// Error codes that say "not now", in any of the services we call. Server errors (5xx) and HTTP 429 are recognised by
+/// their status.
+const TRANSIENT_CODES: &[&str] = &[
+    "InternalServerError",
+    "LimitExceededException",
+    "OverLimit",
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "ServerException",
+    "ServiceUnavailable",
+    "Throttling",
+    "ThrottlingException",
+    "ThrottledException",
+    "TooManyRequestsException",
+    "TransactionConflictException",
+    "TransactionInProgressException",
+];
+
+/// Makes an [`Error`] of a failed SDK call. The SDK has already retried it.
+pub fn from_sdk<E: ProvideErrorMetadata>(
+    operation: &'static str,
+    resource: impl Into<String>,
+    error: &SdkError<E, HttpResponse>,
+) -> Error {
+    let (code, message, transient) = match error {
+        SdkError::ServiceError(context) => {
+            let status = context.raw().status().as_u16();
+            let code = context.err().code().unwrap_or("UnknownError").to_owned();
+            let transient =
+                status >= 500 || status == 429 || TRANSIENT_CODES.contains(&code.as_str());
+            (code, context.err().message().unwrap_or("no message").to_owned(), transient)
+        }
+        SdkError::TimeoutError(_) => ("Timeout".into(), "no answer in time".into(), true),
+        SdkError::DispatchFailure(failure) if failure.is_user() => {
+            ("RequestNotSent".into(), "the request could not be built".into(), false)
+        }
+        SdkError::DispatchFailure(_) => {
+            ("ConnectionFailed".into(), "the connection failed".into(), true)
+        }
+        SdkError::ResponseError(context) => {
+            ("BadAnswer".into(), format!("HTTP status {}", context.raw().status()), true)
+        }
+        _ => ("RequestNotSent".into(), "the request could not be built".into(), false),
+    };
+    Error::Aws { operation, resource: resource.into(), code, message, transient }
+}
+
+/// What the operator can do about the refusals that people meet.
+fn advice(code: &str, operation: &str) -> String {
+    if code.starts_with("AccessDenied") || code == "UnauthorizedOperation" {
+        return format!(
+            ". Allow {operation} in the function's role; the stack's PassRoleArns parameter must name the roles of your tasks"
+        );
+    }
+    String::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn aws(code: &str, transient: bool) -> Error {
+        Error::Aws {
+            operation: "UpdateService",
+            resource: "production/web".into(),
+            code: code.into(),
+            message: "Rate exceeded".into(),
+            transient,
+        }
+    }
+
+    #[test]
+    fn says_what_was_tried_and_what_aws_answered() {
+        assert_eq!(
+            aws("ThrottlingException", true).to_string(),
+            "UpdateService for production/web failed: ThrottlingException: Rate exceeded"
+        );
+    }
+
+    #[test]
+    fn tells_the_operator_what_to_do_when_access_is_denied() {
+        let text = aws("AccessDeniedException", false).to_string();
+        assert!(text.contains("Allow UpdateService in the function's role"), "{text}");
+    }
+
+    #[test]
+    fn only_input_settings_and_refusals_are_final() {
+        assert!(aws("ThrottlingException", true).is_transient());
+        assert!(!aws("AccessDeniedException", false).is_transient());
+        assert!(!Error::Input("no detail".into()).is_transient());
+        assert!(!Error::Settings(vec![]).is_transient());
+        assert!(Error::Busy("later".into()).is_transient());
+    }
+}

@@ -1,0 +1,350 @@
+//! AWS events as Tidegate sees them: lenient views of what EventBridge delivers.
+//!
+//! AWS leaves fields out, adds new ones and invents new names at any time
+//! ([its own advice](https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_cwe_events.html) is to tolerate
+//! both), so everything that AWS has been seen to omit is optional and every enumeration is open. What can't be done
+//! without is asked for by name when it is missing.
+
+use aws_lambda_events::eventbridge::EventBridgeEvent;
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::image::EcrRepository;
+
+/// An event, by what it means to Tidegate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Something happened to an image in ECR.
+    Image(ImageAction),
+    /// An ECS deployment changed its state.
+    Deployment(DeploymentChange),
+    /// Known, and of no consequence to any function.
+    Ignored {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// `ECR Image Action`. See
+/// [Amazon ECR events](https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-eventbridge.html).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageAction {
+    /// The event's id.
+    pub event_id: String,
+    /// When it happened.
+    pub time: Option<DateTime<Utc>>,
+    /// The repository with its registry.
+    pub repository: EcrRepository,
+    /// Digest of the manifest or index.
+    pub digest: String,
+    /// Tag; `None` for children of an index and other untagged manifests.
+    pub tag: Option<String>,
+    /// `PUSH`, `DELETE`, `UPDATE_STORAGE_CLASS`, or one yet unknown.
+    pub action: String,
+    /// `SUCCESS` or not.
+    pub result: String,
+    /// Media type of the manifest, where AWS tells.
+    pub manifest_media_type: Option<String>,
+    /// Media type of what the manifest describes, where AWS tells. Absent means unknown.
+    pub artifact_media_type: Option<String>,
+}
+
+impl ImageAction {
+    /// Why this event can't make anything deploy, whatever follows the repository; `None` if it can.
+    #[must_use]
+    pub fn why_not_deployable(&self) -> Option<String> {
+        let Self { action, result, .. } = self;
+        if action != "PUSH" {
+            return Some(format!("the event is a {action}, not a PUSH"));
+        }
+        if result != "SUCCESS" {
+            return Some(format!("the push ended with {result}"));
+        }
+        let Some(tag) = &self.tag else {
+            return Some(
+                "the manifest has no tag: it is a child of an index, or was pushed by digest".into(),
+            );
+        };
+        if is_signature_tag(tag) {
+            return Some(format!("the tag {tag} is that of a signature, attestation or SBOM"));
+        }
+        let artifact = self.artifact_media_type.as_deref().filter(|t| !is_image_config(t));
+        artifact.map(|media_type| format!("the artifact is a {media_type}, not a container image"))
+    }
+}
+
+/// Tags that cosign gives to what it attaches to an image: `sha256-<64 hex digits>` and a suffix.
+fn is_signature_tag(tag: &str) -> bool {
+    tag.strip_prefix("sha256-")
+        .and_then(|rest| rest.split_once('.'))
+        .is_some_and(|(hex, _)| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// Media types of an image's configuration, in OCI's and Docker's naming.
+fn is_image_config(media_type: &str) -> bool {
+    matches!(
+        media_type,
+        "" | "application/vnd.oci.image.config.v1+json"
+            | "application/vnd.docker.container.image.v1+json"
+    )
+}
+
+/// An ECS deployment changed its state. See
+/// [ECS service deployment state change events](https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_service_deployment_events.html).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeploymentChange {
+    /// The service.
+    pub service: ServiceRef,
+    /// What happened.
+    pub change: Change,
+    /// ECS's id of the deployment, `ecs-svc/<digits>`. ECS uses the *old* deployment's id when it rolls back to it.
+    pub deployment_id: String,
+    /// ECS's words. For people; never matched on.
+    pub reason: String,
+    /// When ECS made the change. Events are ordered by it, not by when they were sent.
+    pub updated_at: Option<DateTime<Utc>>,
+}
+
+/// What happened to a deployment. Open: AWS adds names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// `SERVICE_DEPLOYMENT_IN_PROGRESS`: started, or an old one taken up again by a rollback.
+    InProgress,
+    /// `SERVICE_DEPLOYMENT_COMPLETED`.
+    Completed,
+    /// `SERVICE_DEPLOYMENT_FAILED`: only sent for services with the circuit breaker or deployment alarms.
+    Failed,
+    /// A name we do not know.
+    Other(String),
+}
+
+/// Which service: what a record and a message call it, and what the API wants.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServiceRef {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The service's name.
+    pub service: String,
+    /// The service's ARN.
+    pub arn: String,
+}
+
+impl ServiceRef {
+    /// Reads a service ARN, of whatever partition. ARNs of the format before 2018 name no cluster: then `cluster_arn`
+    /// is needed.
+    ///
+    /// # Errors
+    /// [`Error::Input`] where it is no service ARN, or no cluster can be told.
+    pub fn from_arn(arn: &str, cluster_arn: Option<&str>) -> Result<Self, Error> {
+        let no_service = || Error::Input(format!("`{arn}` is not the ARN of an ECS service"));
+        let mut parts = arn.splitn(6, ':');
+        let head = [parts.next(), parts.next(), parts.next()];
+        let path = parts.nth(2).and_then(|resource| resource.strip_prefix("service/"));
+        let (["arn", _, "ecs"], Some(path)) = (head.map(Option::unwrap_or_default), path) else {
+            return Err(no_service());
+        };
+        let (cluster, service) = match path.split_once('/') {
+            Some((cluster, service)) => (cluster, service),
+            None => {
+                let cluster = cluster_arn.and_then(|arn| arn.rsplit_once(":cluster/"));
+                let (_, cluster) = cluster.ok_or_else(|| {
+                    Error::Input(format!(
+                        "the ARN `{arn}` has the old format, which names no cluster, and the event names none either; \
+                         turn on the account setting serviceLongArnFormat and update the service"
+                    ))
+                })?;
+                (cluster, path)
+            }
+        };
+        if cluster.is_empty() || service.is_empty() {
+            return Err(no_service());
+        }
+        Ok(Self { cluster: cluster.into(), service: service.into(), arn: arn.into() })
+    }
+}
+
+impl std::fmt::Display for ServiceRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.cluster, self.service)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct EcrDetail {
+    #[serde(default)]
+    action_type: String,
+    #[serde(default)]
+    result: String,
+    repository_name: String,
+    image_digest: Option<String>,
+    image_tag: Option<String>,
+    manifest_media_type: Option<String>,
+    artifact_media_type: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct EcsDetail {
+    #[serde(default)]
+    event_name: String,
+    deployment_id: Option<String>,
+    #[serde(default)]
+    reason: String,
+    updated_at: Option<String>,
+    cluster_arn: Option<String>,
+}
+
+/// Reads an event as EventBridge delivers it.
+///
+/// # Errors
+/// [`Error::Input`] where it is no event, not one that Tidegate knows, or lacks what can't be done without.
+pub fn read(event: &Value) -> Result<Event, Error> {
+    let envelope = EventBridgeEvent::<Value>::deserialize(event)
+        .map_err(|error| Error::Input(format!("not an EventBridge event: {error}")))?;
+    match (envelope.source.as_str(), envelope.detail_type.as_str()) {
+        ("aws.ecr", "ECR Image Action") => image_action(envelope),
+        ("aws.ecs", "ECS Deployment State Change" | "ECS Service Action") => deployment_change(&envelope),
+        (source, detail_type) => Err(Error::Input(format!(
+            "no function of Tidegate handles `{detail_type}` events of `{source}`"
+        ))),
+    }
+}
+
+fn detail<T: for<'de> Deserialize<'de>>(envelope: &EventBridgeEvent<Value>) -> Result<T, Error> {
+    T::deserialize(&envelope.detail)
+        .map_err(|error| Error::Input(format!("the detail of the `{}` event: {error}", envelope.detail_type)))
+}
+
+fn image_action(envelope: EventBridgeEvent<Value>) -> Result<Event, Error> {
+    let detail: EcrDetail = detail(&envelope)?;
+    let lacks = |what: &str| Error::Input(format!("the ECR event has no {what}"));
+    Ok(Event::Image(ImageAction {
+        repository: EcrRepository {
+            account: envelope.account.ok_or_else(|| lacks("account"))?,
+            region: envelope.region.ok_or_else(|| lacks("region"))?,
+            name: detail.repository_name,
+        },
+        event_id: envelope.id.unwrap_or_default(),
+        time: envelope.time,
+        digest: detail.image_digest.ok_or_else(|| lacks("image-digest"))?,
+        tag: detail.image_tag.filter(|tag| !tag.is_empty()),
+        action: detail.action_type,
+        result: detail.result,
+        manifest_media_type: detail.manifest_media_type,
+        artifact_media_type: detail.artifact_media_type,
+    }))
+}
+
+/// Deployment events come under both detail-types:
+/// [ECS service events](https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_service_events.html) lists
+/// their names under `ECS Service Action` too.
+fn deployment_change(envelope: &EventBridgeEvent<Value>) -> Result<Event, Error> {
+    let detail: EcsDetail = detail(envelope)?;
+    let change = match detail.event_name.as_str() {
+        "SERVICE_DEPLOYMENT_IN_PROGRESS" => Change::InProgress,
+        "SERVICE_DEPLOYMENT_COMPLETED" => Change::Completed,
+        "SERVICE_DEPLOYMENT_FAILED" => Change::Failed,
+        name if envelope.detail_type == "ECS Service Action" => {
+            return Ok(Event::Ignored { reason: format!("{name} tells nothing about a deployment") });
+        }
+        name => Change::Other(name.to_owned()),
+    };
+    let arn = envelope.resources.as_ref().and_then(|resources| resources.first());
+    let arn = arn.ok_or_else(|| Error::Input("the ECS event has no service ARN in `resources`".into()))?;
+    Ok(Event::Deployment(DeploymentChange {
+        service: ServiceRef::from_arn(arn, detail.cluster_arn.as_deref())?,
+        change,
+        deployment_id: detail
+            .deployment_id
+            .ok_or_else(|| Error::Input("the ECS deployment event has no deploymentId".into()))?,
+        reason: detail.reason,
+        updated_at: detail.updated_at.and_then(|at| at.parse().ok()).or(envelope.time),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn push(detail: &Value) -> Value {
+        let mut event = json!({
+            "id": "13cde686-328b-6117-af20-0e5566167482", "detail-type": "ECR Image Action", "source": "aws.ecr",
+            "account": "123456789012", "time": "2026-11-16T09:54:34Z", "region": "eu-west-1", "resources": [],
+            "detail": {
+                "result": "SUCCESS", "repository-name": "tides/web", "action-type": "PUSH", "image-tag": "develop",
+                "image-digest": "sha256:4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945",
+            },
+        });
+        for (key, value) in detail.as_object().unwrap() {
+            event["detail"][key] = value.clone();
+        }
+        event
+    }
+
+    fn why_not(detail: &Value) -> Option<String> {
+        match read(&push(detail)).unwrap() {
+            Event::Image(action) => action.why_not_deployable(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_tagged_push_is_deployable_with_and_without_media_types() {
+        assert_eq!(why_not(&json!({})), None);
+        let index = "application/vnd.oci.image.index.v1+json";
+        assert_eq!(why_not(&json!({"manifest-media-type": index})), None);
+        let config = "application/vnd.oci.image.config.v1+json";
+        assert_eq!(why_not(&json!({"artifact-media-type": config})), None);
+    }
+
+    #[test]
+    fn what_is_no_image_is_told_apart() {
+        let signature = "sha256-4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945.sig";
+        for (detail, expected) in [
+            (json!({"image-tag": ""}), "no tag"),
+            (json!({"image-tag": null}), "no tag"),
+            (json!({"action-type": "DELETE"}), "DELETE"),
+            (json!({"result": "FAILED"}), "FAILED"),
+            (json!({"image-tag": signature}), "signature"),
+            (json!({"artifact-media-type": "application/vnd.cncf.helm.config.v1+json"}), "helm"),
+        ] {
+            let reason = why_not(&detail).unwrap();
+            assert!(reason.contains(expected), "{detail}: {reason}");
+        }
+    }
+
+    #[test]
+    fn service_arns_of_every_partition_and_format_are_read() {
+        let new = ServiceRef::from_arn(
+            "arn:aws-cn:ecs:cn-north-1:123456789012:service/production/web",
+            None,
+        );
+        assert_eq!(new.unwrap().to_string(), "production/web");
+        let old = ServiceRef::from_arn(
+            "arn:aws:ecs:eu-west-1:123456789012:service/web",
+            Some("arn:aws:ecs:eu-west-1:123456789012:cluster/production"),
+        );
+        assert_eq!(old.unwrap().to_string(), "production/web");
+    }
+
+    #[test]
+    fn an_arn_without_a_cluster_says_what_to_do() {
+        let old = ServiceRef::from_arn("arn:aws:ecs:eu-west-1:123456789012:service/web", None);
+        assert!(old.unwrap_err().to_string().contains("serviceLongArnFormat"));
+        for arn in ["", "web", "arn:aws:ecs:eu-west-1:123456789012:cluster/web", "arn:aws:ecs:::service//"] {
+            assert!(ServiceRef::from_arn(arn, None).is_err(), "{arn}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_event_names_itself_in_the_error() {
+        let event = json!({"source": "aws.s3", "detail-type": "Object Created", "detail": {}});
+        let text = read(&event).unwrap_err().to_string();
+        assert!(text.contains("Object Created") && text.contains("aws.s3"), "{text}");
+        assert!(!read(&json!([1, 2])).unwrap_err().is_transient());
+    }
+}

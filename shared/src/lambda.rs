@@ -1,0 +1,221 @@
+//! What every function has in common: its start, and what becomes of what it handled.
+//!
+//! * Decisions are logged and returned.
+//! * A transient failure fails the invocation: the platform tries again, twice, then hands the event to the rejects
+//!   queue.
+//! * Any other failure would only repeat itself: the event goes to the rejects queue at once, with its cause, and the
+//!   invocation ends well.
+
+use std::future::Future;
+use std::time::Duration;
+
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_sdk_sqs::config::retry::RetryConfig;
+use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
+use aws_smithy_async::time::{SharedTimeSource, SystemTimeSource};
+use aws_smithy_http_client::{Connector, tls};
+use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConnector};
+use chrono::{DateTime, Utc};
+use futures_util::future::LocalBoxFuture;
+use lambda_runtime::tracing::subscriber;
+use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
+use serde_json::Value;
+
+use crate::announce::Announcer;
+use crate::announce::slack::Slack;
+use crate::announce::sns::Topic;
+use crate::decision::{Action, Decision, Failure, Handled};
+use crate::deploy::Deployer;
+use crate::ecr::Ecr;
+use crate::ecs::Ecs;
+use crate::error::Error;
+use crate::followers::Followers;
+use crate::notify::Notifier;
+use crate::platform::Platform;
+use crate::record::store::Store;
+use crate::rejects::Rejects;
+use crate::settings::Settings;
+
+/// How long one attempt of an AWS call may take. Without it a lost packet would hang until the function's time-out.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Attempts for an AWS call, the first included.
+const ATTEMPTS_MAX: u32 = 4;
+
+/// A function that has been told its settings and can reach AWS.
+#[derive(Debug)]
+pub struct Function {
+    settings: Settings,
+    sdk: SdkConfig,
+    http: SharedHttpConnector,
+    platform: Platform,
+    rejects: Rejects,
+}
+
+impl Function {
+    /// Starts the function called `name` in this process.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] with everything that is wrong with the environment.
+    pub async fn start(name: &'static str) -> Result<Self, Error> {
+        subscriber::fmt()
+            .json()
+            .flatten_event(true)
+            .with_target(false)
+            .with_span_list(false)
+            .with_max_level(lambda_runtime::tracing::Level::INFO)
+            .init();
+        let settings = Settings::from_env().inspect_err(|error| tracing::error!(%error, "can't start"))?;
+        let sleep = SharedAsyncSleep::new(TokioSleep::new());
+        let sdk = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX))
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+                    .connect_timeout(CONNECT_TIMEOUT)
+                    .build(),
+            )
+            .load()
+            .await;
+        let http = Connector::builder()
+            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
+            .connector_settings(
+                HttpConnectorSettings::builder()
+                    .connect_timeout(CONNECT_TIMEOUT)
+                    .read_timeout(ATTEMPT_TIMEOUT)
+                    .build(),
+            )
+            .sleep_impl(sleep.clone())
+            .build();
+        let platform = Platform::new(SharedTimeSource::new(SystemTimeSource::new()), sleep);
+        Ok(Self::new(name, settings, sdk, SharedHttpConnector::new(http), platform))
+    }
+
+    /// A function of these parts: what a test or a simulation gives it.
+    #[must_use]
+    pub fn new(
+        name: &'static str,
+        settings: Settings,
+        sdk: SdkConfig,
+        http: SharedHttpConnector,
+        platform: Platform,
+    ) -> Self {
+        let rejects = Rejects::new(aws_sdk_sqs::Client::new(&sdk), &settings.rejects_queue_url, name);
+        Self { settings, sdk, http, platform, rejects }
+    }
+
+    /// The deploy function's handler.
+    #[must_use]
+    pub fn deployer(&self) -> Deployer {
+        Deployer {
+            ecs: self.ecs(),
+            ecr: Ecr::new(aws_sdk_ecr::Client::new(&self.sdk)),
+            followers: Followers::new(aws_sdk_resourcegroupstagging::Client::new(&self.sdk)),
+            store: self.store(),
+            platform: self.platform.clone(),
+        }
+    }
+
+    /// The notify function's handler.
+    #[must_use]
+    pub fn notifier(&self) -> Notifier {
+        let ssm = || aws_sdk_ssm::Client::new(&self.sdk);
+        let slack = self
+            .settings
+            .slack
+            .clone()
+            .map(|settings| Slack::new(self.http.clone(), ssm(), settings, self.platform.clone()));
+        Notifier {
+            ecs: self.ecs(),
+            store: self.store(),
+            announcer: Announcer {
+                topic: Topic::new(aws_sdk_sns::Client::new(&self.sdk), &self.settings.topic_arn),
+                slack,
+                environment: self.settings.environment.clone(),
+                platform: self.platform.clone(),
+            },
+            platform: self.platform.clone(),
+        }
+    }
+
+    fn ecs(&self) -> Ecs {
+        Ecs::new(aws_sdk_ecs::Client::new(&self.sdk))
+    }
+
+    fn store(&self) -> Store {
+        Store::new(aws_sdk_dynamodb::Client::new(&self.sdk), &self.settings.table)
+    }
+
+    /// Serves the Lambda Runtime API with `handler`, which is given an event and the time by which it must be done.
+    ///
+    /// # Errors
+    /// Those of the Runtime API.
+    pub async fn run<F, R>(&self, handler: F) -> Result<(), lambda_runtime::Error>
+    where
+        F: Fn(Value, DateTime<Utc>) -> R,
+        R: Future<Output = Handled>,
+    {
+        let handler = &handler;
+        let serve = |invocation: LambdaEvent<Value>| async move {
+            let (event, context) = invocation.into_parts();
+            let deadline = i64::try_from(context.deadline).ok().and_then(DateTime::from_timestamp_millis);
+            // Behind a pointer: an SDK call is a deep tree of futures, too deep for the compiler to lay out in one.
+            let handling: LocalBoxFuture<'_, Handled> = Box::pin(handler(event.clone(), deadline.unwrap_or_default()));
+            let handled = handling.await;
+            self.conclude(handled, &event, &context.request_id).await
+        };
+        lambda_runtime::run(service_fn(serve)).await
+    }
+
+    /// What becomes of what was handled: see the module.
+    ///
+    /// # Errors
+    /// A transient failure, for the platform to try again.
+    pub async fn conclude(&self, mut handled: Handled, event: &Value, request_id: &str) -> Result<Value, Diagnostic> {
+        for decision in &handled.decisions {
+            log(decision);
+        }
+        let (transient, mut last): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut handled.failures).into_iter().partition(|failure| failure.error.is_transient());
+        for failure in &transient {
+            tracing::warn!(service = failure.service, error = %failure.error, "will be tried again");
+        }
+        // One of them would bring the rest back with it: the event is kept once, when it can't be handled any more.
+        if transient.is_empty() && !last.is_empty() {
+            let causes: Vec<String> = last.iter().map(cause).collect();
+            self.rejects.keep(event, request_id, &causes).await.map_err(retry)?;
+            for failure in last.drain(..) {
+                let reason = failure.error.to_string();
+                tracing::error!(service = failure.service, error = reason, "the event is in the rejects queue");
+                let rejected = Decision { service: failure.service, ..Decision::new(Action::Reject, reason) };
+                log(&rejected);
+                handled.decisions.push(rejected);
+            }
+        }
+        match transient.into_iter().next() {
+            Some(failure) => Err(retry(failure.error)),
+            None => Ok(handled.response()),
+        }
+    }
+}
+
+fn cause(failure: &Failure) -> String {
+    match &failure.service {
+        Some(service) => format!("{service}: {}", failure.error),
+        None => failure.error.to_string(),
+    }
+}
+
+fn retry(error: Error) -> Diagnostic {
+    Diagnostic { error_type: "Retryable".into(), error_message: error.to_string() }
+}
+
+fn log(decision: &Decision) {
+    let Decision { service, reason, repository, tag, digest, revision, record, ecs_deployment_id, .. } = decision;
+    let action = serde_json::to_value(decision.action).unwrap_or_default();
+    tracing::info!(
+        service, action = action.as_str(), reason, repository, tag, digest, revision, record, ecs_deployment_id,
+        state = decision.state, "decision"
+    );
+}

@@ -1,0 +1,34 @@
+//! Tidegate's common crate: an image pushed to ECR becomes a rollout on every ECS service that follows it, and ECS's
+//! events about that rollout become a record and a message.
+//!
+//! Follow one image from event to message by reading in this order, always downwards:
+//!
+//! 1. [`lambda`]: how a function starts, and what becomes of what it handled
+//! 2. [`events`]: what AWS tells, leniently read
+//! 3. [`deploy`]: observe, [decide](deploy::decide), act: from a push to a rollout
+//! 4. [`notify`]: observe, [judge](notify::judge), act: from a deployment event to an outcome
+//! 5. [`announce`]: Slack and SNS, each alone
+//! 6. [`record`]: the deployment record, its state machine and its table
+//! 7. [`ecs`], [`ecr`], [`followers`]: the AWS APIs we read and call
+//! 8. [`task_definition`], [`image`], [`tags`]: documents, references and the grammar of the tags
+//!
+//! Decisions are pure functions over values. Time, clients and the network are passed in ([`platform`]); only
+//! [`settings`] reads the environment.
+
+pub mod announce;
+pub mod decision;
+pub mod deploy;
+pub mod ecr;
+pub mod ecs;
+pub mod error;
+pub mod events;
+pub mod followers;
+pub mod image;
+pub mod lambda;
+pub mod notify;
+pub mod platform;
+pub mod record;
+pub mod rejects;
+pub mod settings;
+pub mod tags;
+pub mod task_definition;

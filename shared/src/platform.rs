@@ -1,0 +1,42 @@
+//! Time, as the functions are given it. Nothing else reads a clock: in a simulation time stands still until it is told
+//! to pass.
+
+use std::time::Duration;
+
+use aws_smithy_async::rt::sleep::{AsyncSleep, SharedAsyncSleep};
+use aws_smithy_async::time::SharedTimeSource;
+use chrono::{DateTime, Utc};
+
+/// The clock and the sleep of the SDK, shared with the functions.
+#[derive(Debug, Clone)]
+pub struct Platform {
+    time: SharedTimeSource,
+    sleep: SharedAsyncSleep,
+}
+
+impl Platform {
+    /// A platform of this clock and this sleep.
+    #[must_use]
+    pub fn new(time: SharedTimeSource, sleep: SharedAsyncSleep) -> Self {
+        Self { time, sleep }
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        self.time.now().into()
+    }
+
+    /// Sleeps for `duration` if that leaves the invocation the time it needs to end well, and says whether it did.
+    pub async fn sleep_before(&self, deadline: DateTime<Utc>, duration: Duration) -> bool {
+        let after = self.now() + duration + END_MARGIN;
+        if after > deadline {
+            return false;
+        }
+        self.sleep.sleep(duration).await;
+        true
+    }
+}
+
+/// What an invocation keeps back before its deadline, for its last calls and its answer.
+pub const END_MARGIN: Duration = Duration::from_secs(8);

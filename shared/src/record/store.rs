@@ -1,0 +1,319 @@
+//! The DynamoDB table: every write conditional, every read of a service one query.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
+use serde::Serialize;
+
+use super::{History, Record, ServiceItem};
+use crate::error::{Error, from_sdk};
+use crate::events::ServiceRef;
+
+type Item = HashMap<String, AttributeValue>;
+
+/// How many of a service's records its history holds. Deployments of one service that are open at once are few; the
+/// rest is for telling whether a digest has failed before.
+const RECORDS_READ: i32 = 25;
+
+/// What came of a conditional write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// It was written.
+    Yes,
+    /// Somebody else has written first: read again.
+    Outrun,
+}
+
+/// A sink that tells people of a record, and the attribute that remembers what it told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sink {
+    /// Slack: `slack_told`.
+    Slack,
+    /// SNS: `sns_told`.
+    Sns,
+}
+
+impl Sink {
+    fn attribute(self) -> &'static str {
+        match self {
+            Self::Slack => "slack_told",
+            Self::Sns => "sns_told",
+        }
+    }
+}
+
+/// The table.
+#[derive(Debug, Clone)]
+pub struct Store {
+    client: Client,
+    table: String,
+}
+
+impl Store {
+    /// The table named `table`, through `client`.
+    #[must_use]
+    pub fn new(client: Client, table: impl Into<String>) -> Self {
+        Self { client, table: table.into() }
+    }
+
+    /// What the table knows of `service`: one consistent query. The service's item sorts behind all records, so that
+    /// reading backwards finds it first and then the newest records.
+    ///
+    /// # Errors
+    /// [`Error::Aws`]; [`Error::Input`] where an item can't be read.
+    pub async fn history(&self, service: &ServiceRef) -> Result<History, Error> {
+        let answer = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("pk = :pk")
+            .expression_attribute_values(":pk", AttributeValue::S(partition(service)))
+            .scan_index_forward(false)
+            .consistent_read(true)
+            .limit(RECORDS_READ)
+            .send()
+            .await
+            .map_err(|error| from_sdk("Query", service.to_string(), &error))?;
+        let mut history = History::default();
+        for item in answer.items.unwrap_or_default() {
+            match item.get("sk").and_then(|sk| sk.as_s().ok()).map(String::as_str) {
+                Some("SERVICE") => history.item = Some(read(item, service)?),
+                Some(sk) if sk.starts_with("DEPLOYMENT#") => history.records.push(read(item, service)?),
+                _ => {}
+            }
+        }
+        Ok(history)
+    }
+
+    /// Writes an intention: the service's item moves from the generation that `seen` holds to the next, and its record
+    /// is put beside it, both or neither. `resumed` is the record of a handler that died, taken over.
+    ///
+    /// # Errors
+    /// [`Error::Aws`].
+    pub async fn intend(&self, seen: &History, item: &ServiceItem, record: &Record) -> Result<Written, Error> {
+        let service = record.service_ref();
+        let guard = match seen.item {
+            None => "attribute_not_exists(pk)",
+            Some(_) => "generation = :seen",
+        };
+        let put = Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(write(item, &service, "SERVICE".into())?))
+            .condition_expression(guard)
+            .set_expression_attribute_values(
+                seen.item.as_ref().map(|item| Item::from([(":seen".into(), number(item.generation))])),
+            );
+        let mut writes = vec![TransactWriteItem::builder().put(built(put.build())?).build()];
+        writes.push(self.put_record(record, seen.records.iter().find(|known| known.id == record.id))?);
+        // An intention that never reached ECS, or whose answer was lost, is superseded by this one.
+        if let Some(left) = seen.current().filter(|left| left.id != record.id) {
+            if let Some(left) = (left.state == super::State::Intended)
+                .then(|| left.advanced(super::State::Superseded, superseded_by(record), record.detected_at))
+                .flatten()
+            {
+                writes.push(self.put_record(&left, seen.current())?);
+            }
+        }
+        self.transact(writes, &service).await
+    }
+
+    /// Writes what came of the intention `before` and gives up its lease, both or neither, if it is still the service's
+    /// newest intention.
+    ///
+    /// # Errors
+    /// [`Error::Aws`].
+    pub async fn settle(&self, before: &Record, after: &Record) -> Result<Written, Error> {
+        let service = before.service_ref();
+        let update = Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(key(&service, "SERVICE".into())))
+            .update_expression("SET lease_until = :none")
+            .condition_expression("generation = :ours")
+            .expression_attribute_values(":none", number(0))
+            .expression_attribute_values(":ours", number(before.generation));
+        let writes = vec![
+            TransactWriteItem::builder().update(built(update.build())?).build(),
+            self.put_record(after, Some(before))?,
+        ];
+        self.transact(writes, &service).await
+    }
+
+    /// Writes a record's next state, if nobody has changed it since `before` was read.
+    ///
+    /// # Errors
+    /// [`Error::Aws`].
+    pub async fn advance(&self, before: &Record, after: &Record) -> Result<Written, Error> {
+        let service = before.service_ref();
+        self.transact(vec![self.put_record(after, Some(before))?], &service).await
+    }
+
+    /// Takes the telling of `record` for one invocation, until `until` (milliseconds since 1970), and returns the
+    /// record as it is now. `None` where another invocation has it.
+    ///
+    /// # Errors
+    /// [`Error::Aws`].
+    pub async fn claim_telling(&self, record: &Record, now: u64, until: u64) -> Result<Option<Record>, Error> {
+        self.update_told(record, "SET telling_until = :until", &[(":until", number(until)), (":now", number(now))])
+            .await
+    }
+
+    /// Notes that `sink` has told `version`, and returns the record as it is now.
+    ///
+    /// # Errors
+    /// [`Error::Aws`].
+    pub async fn told(&self, record: &Record, sink: Sink, version: u64) -> Result<Option<Record>, Error> {
+        let expression = format!("SET {} = :version", sink.attribute());
+        self.update_told(record, &expression, &[(":version", number(version))]).await
+    }
+
+    /// Notes where the Slack message of `record` is, before anything else can fail.
+    ///
+    /// # Errors
+    /// [`Error::Aws`].
+    pub async fn slack_posted(&self, record: &Record, channel: &str, ts: &str, version: u64) -> Result<Option<Record>, Error> {
+        self.update_told(
+            record,
+            "SET slack_channel = :channel, slack_ts = :ts, slack_told = :version",
+            &[
+                (":channel", AttributeValue::S(channel.into())),
+                (":ts", AttributeValue::S(ts.into())),
+                (":version", number(version)),
+            ],
+        )
+        .await
+    }
+
+    /// Gives the telling of `record` back.
+    ///
+    /// # Errors
+    /// [`Error::Aws`].
+    pub async fn release_telling(&self, record: &Record) -> Result<Option<Record>, Error> {
+        self.update_told(record, "REMOVE telling_until", &[]).await
+    }
+
+    /// Changes what has been told of a record, beside its state: both can change at once without losing either.
+    async fn update_told(
+        &self,
+        record: &Record,
+        expression: &str,
+        values: &[(&str, AttributeValue)],
+    ) -> Result<Option<Record>, Error> {
+        let service = record.service_ref();
+        let free = values.iter().any(|(name, _)| *name == ":now");
+        let guard = match free {
+            true => "attribute_exists(pk) AND (attribute_not_exists(telling_until) OR telling_until < :now)",
+            false => "attribute_exists(pk)",
+        };
+        let sent = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(key(&service, sort_key(record))))
+            .update_expression(expression)
+            .condition_expression(guard)
+            .set_expression_attribute_values(
+                (!values.is_empty())
+                    .then(|| values.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()),
+            )
+            .return_values(aws_sdk_dynamodb::types::ReturnValue::AllNew)
+            .send()
+            .await;
+        match sent {
+            Ok(answer) => answer.attributes.map(|item| read(item, &service)).transpose(),
+            Err(error) => match from_sdk("UpdateItem", service.to_string(), &error) {
+                error if error.code() == Some("ConditionalCheckFailedException") => Ok(None),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// Puts a record's state without touching what its sinks have told, if it still is what `seen` was.
+    fn put_record(&self, record: &Record, seen: Option<&Record>) -> Result<TransactWriteItem, Error> {
+        let service = record.service_ref();
+        let Some(seen) = seen else {
+            let put = Put::builder()
+                .table_name(&self.table)
+                .set_item(Some(write(record, &service, sort_key(record))?))
+                .condition_expression("attribute_not_exists(pk)");
+            return Ok(TransactWriteItem::builder().put(built(put.build())?).build());
+        };
+        let mut item = write(record, &service, sort_key(record))?;
+        for told in ["pk", "sk", "slack_channel", "slack_ts", "slack_told", "sns_told", "telling_until"] {
+            item.remove(told);
+        }
+        let mut update = Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(key(&service, sort_key(record))))
+            .condition_expression("version = :seen")
+            .expression_attribute_values(":seen", number(seen.version));
+        let mut assignments = Vec::with_capacity(item.len());
+        let mut sorted: Vec<_> = item.into_iter().collect();
+        sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
+        for (at, (name, value)) in sorted.into_iter().enumerate() {
+            assignments.push(format!("#a{at} = :v{at}"));
+            update = update
+                .expression_attribute_names(format!("#a{at}"), name)
+                .expression_attribute_values(format!(":v{at}"), value);
+        }
+        let update = update.update_expression(format!("SET {}", assignments.join(", ")));
+        Ok(TransactWriteItem::builder().update(built(update.build())?).build())
+    }
+
+    async fn transact(&self, writes: Vec<TransactWriteItem>, service: &ServiceRef) -> Result<Written, Error> {
+        let sent = self.client.transact_write_items().set_transact_items(Some(writes)).send().await;
+        let Err(error) = sent else { return Ok(Written::Yes) };
+        if let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() {
+            let codes = || cancelled.cancellation_reasons().iter().filter_map(|reason| reason.code());
+            if codes().any(|code| code == "ConditionalCheckFailed") {
+                return Ok(Written::Outrun);
+            }
+            if codes().any(|code| code == "TransactionConflict") {
+                return Ok(Written::Outrun);
+            }
+        }
+        Err(from_sdk("TransactWriteItems", service.to_string(), &error))
+    }
+}
+
+/// What a record that gives way to `newer` is told.
+#[must_use]
+pub fn superseded_by(newer: &Record) -> String {
+    format!("a newer deployment took its place: {}", crate::image::short_digest(&newer.digest))
+}
+
+fn partition(service: &ServiceRef) -> String {
+    format!("SERVICE#{service}")
+}
+
+fn sort_key(record: &Record) -> String {
+    format!("DEPLOYMENT#{}", record.id)
+}
+
+fn key(service: &ServiceRef, sk: String) -> Item {
+    Item::from([
+        ("pk".into(), AttributeValue::S(partition(service))),
+        ("sk".into(), AttributeValue::S(sk)),
+    ])
+}
+
+fn number(value: u64) -> AttributeValue {
+    AttributeValue::N(value.to_string())
+}
+
+fn read<T: serde::de::DeserializeOwned>(item: Item, service: &ServiceRef) -> Result<T, Error> {
+    serde_dynamo::from_item(item)
+        .map_err(|error| Error::Input(format!("an item of {service} in the table can't be read: {error}")))
+}
+
+fn write(value: &impl Serialize, service: &ServiceRef, sk: String) -> Result<Item, Error> {
+    let mut item: Item = serde_dynamo::to_item(value)
+        .map_err(|error| Error::Input(format!("an item of {service} can't be written: {error}")))?;
+    item.extend(key(service, sk));
+    Ok(item)
+}
+
+fn built<T>(built: Result<T, aws_sdk_dynamodb::error::BuildError>) -> Result<T, Error> {
+    built.map_err(|error| Error::Input(format!("a write to the table is incomplete: {error}")))
+}

@@ -1,0 +1,258 @@
+//! The tags of an ECS service: how its owner tells Tidegate what to do.
+//!
+//! A tag that can't be read is an error its owner sees, never a silent default: an unknown `tidegate:` key may be a
+//! misspelt `tidegate:hold`. ECS allows letters, digits, spaces and `_ . : / = + - @` in tags, so the grammar is small.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// Prefix of every tag key that is ours.
+const PREFIX: &str = "tidegate:";
+/// Prefix of the tag key that opts a service in; the repository follows it, so that one call to the tagging API finds
+/// every follower of a pushed image.
+const FOLLOW: &str = "tidegate:follow/";
+/// Prefix of the tag on a task definition revision that keeps the image's tag for people.
+const IMAGE_TAG: &str = "tidegate:tag/";
+/// Keys that other functions read; here they only need to be known.
+const OTHER_KEYS: &[&str] = &[
+    "tidegate:bake",
+    "tidegate:deadline",
+    "tidegate:scale/queue",
+    "tidegate:scale/min",
+    "tidegate:scale/max",
+    "tidegate:scale/target-wait",
+    "tidegate:scale/service-time",
+    "tidegate:scale/concurrency",
+    "tidegate:scale/protected",
+];
+const ROLLBACK_ON: &str = "tidegate:rollback-on/";
+
+/// One tag.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tag {
+    /// Key.
+    pub key: String,
+    /// Value.
+    pub value: String,
+}
+
+impl Tag {
+    /// A tag.
+    #[must_use]
+    pub fn new(key: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { key: key.into(), value: value.into() }
+    }
+
+    /// The tag that keeps the name an image was pushed under on the revision that runs it.
+    #[must_use]
+    pub fn image_tag(repository: &str, tag: &str) -> Self {
+        Self::new(format!("{IMAGE_TAG}{repository}"), tag)
+    }
+
+    /// Whether the tag was written by Tidegate.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.key.starts_with(IMAGE_TAG)
+    }
+}
+
+/// The tag key by which services follow `repository`.
+#[must_use]
+pub fn follow_key(repository: &str) -> String {
+    format!("{FOLLOW}{repository}")
+}
+
+/// Which images of a repository a service takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Policy {
+    /// `tag:develop` or bare `develop`: whatever this tag points to.
+    Tag(String),
+    /// `prefix:main-`: the newest image whose tag begins like this.
+    Prefix(String),
+    /// `semver:1.x`: the highest version in this range.
+    Semver(String),
+    /// `any`: the newest image.
+    Any,
+}
+
+impl Policy {
+    /// Reads the value of a follow tag.
+    ///
+    /// # Errors
+    /// What is wrong with it, for its owner.
+    pub fn parse(value: &str) -> Result<Self, String> {
+        let value = value.trim();
+        let named = |kind: &str, argument: &str| match argument {
+            "" => Err(format!("`{value}` names no {kind}")),
+            argument if argument.contains(char::is_whitespace) => {
+                Err(format!("`{value}` has a space in its {kind}"))
+            }
+            argument => Ok(argument.to_owned()),
+        };
+        match value.split_once(':') {
+            Some(("tag", tag)) => named("tag", tag).map(Self::Tag),
+            Some(("prefix", prefix)) => named("prefix", prefix).map(Self::Prefix),
+            Some(("semver", range)) => named("version range", range).map(Self::Semver),
+            Some((kind, _)) => Err(format!(
+                "`{kind}:` is no policy; use tag:, prefix:, semver:, any, or the bare name of a tag"
+            )),
+            None if value == "any" => Ok(Self::Any),
+            None => named("tag", value).map(Self::Tag),
+        }
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tag(tag) => write!(f, "tag:{tag}"),
+            Self::Prefix(prefix) => write!(f, "prefix:{prefix}"),
+            Self::Semver(range) => write!(f, "semver:{range}"),
+            Self::Any => f.write_str("any"),
+        }
+    }
+}
+
+/// Whether Tidegate acts on a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Deploys.
+    #[default]
+    Auto,
+    /// Says what it would deploy.
+    Notify,
+}
+
+/// What the tags of a service say.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ServiceTags {
+    /// Policy by repository.
+    pub follows: BTreeMap<String, Policy>,
+    /// `tidegate:mode`.
+    pub mode: Mode,
+    /// `tidegate:hold`: the reason why nothing is deployed.
+    pub hold: Option<String>,
+    /// `tidegate:channel`: id of the Slack channel.
+    pub channel: Option<String>,
+    /// What can't be read, in words for the owner. Nothing is deployed while there is any.
+    pub problems: BTreeSet<String>,
+}
+
+impl ServiceTags {
+    /// Reads the tags of a service. Tags of others are passed over.
+    #[must_use]
+    pub fn read<'a>(tags: impl IntoIterator<Item = &'a Tag>) -> Self {
+        let mut read = Self::default();
+        for tag in tags {
+            if let Err(problem) = read.add(tag) {
+                read.problems.insert(format!("tag {}: {problem}", tag.key));
+            }
+        }
+        read
+    }
+
+    fn add(&mut self, Tag { key, value }: &Tag) -> Result<(), String> {
+        if let Some(repository) = key.strip_prefix(FOLLOW) {
+            if repository.is_empty() {
+                return Err("the key names no repository".into());
+            }
+            self.follows.insert(repository.to_owned(), Policy::parse(value)?);
+            return Ok(());
+        }
+        match key.as_str() {
+            "tidegate:mode" => {
+                self.mode = match value.trim() {
+                    "auto" => Mode::Auto,
+                    "notify" => Mode::Notify,
+                    other => return Err(format!("`{other}` is no mode; use auto or notify")),
+                }
+            }
+            "tidegate:hold" => {
+                let reason = value.trim();
+                self.hold = Some(if reason.is_empty() { "no reason given" } else { reason }.to_owned());
+            }
+            "tidegate:channel" => match value.trim() {
+                "" => return Err("the value is empty; use the id of a Slack channel".into()),
+                id => self.channel = Some(id.to_owned()),
+            },
+            key if OTHER_KEYS.contains(&key) || key.starts_with(ROLLBACK_ON) => {}
+            key if key.starts_with(PREFIX) => {
+                return Err("Tidegate knows no such tag; is it misspelt?".into());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(tags: &[(&str, &str)]) -> ServiceTags {
+        let tags: Vec<Tag> = tags.iter().map(|(key, value)| Tag::new(*key, *value)).collect();
+        ServiceTags::read(&tags)
+    }
+
+    #[test]
+    fn a_bare_value_is_a_tag() {
+        let tags = read(&[("tidegate:follow/tides/web", "develop")]);
+        assert_eq!(tags.follows["tides/web"], Policy::Tag("develop".into()));
+        assert_eq!(tags.follows["tides/web"], Policy::parse("tag:develop").unwrap());
+    }
+
+    #[test]
+    fn every_policy_of_the_contract_is_read_and_written_alike() {
+        for policy in ["tag:develop", "prefix:main-", "semver:1.x", "semver:any", "any"] {
+            assert_eq!(Policy::parse(policy).unwrap().to_string(), policy);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_to_the_owner() {
+        for (key, value, expected) in [
+            ("tidegate:follow/web", "glob:v*", "glob"),
+            ("tidegate:follow/web", "tag:", "names no tag"),
+            ("tidegate:follow/web", "", "names no tag"),
+            ("tidegate:follow/web", "two words", "space"),
+            ("tidegate:follow/", "develop", "names no repository"),
+            ("tidegate:mode", "atuo", "`atuo` is no mode"),
+            ("tidegate:holld", "broken", "misspelt"),
+            ("tidegate:channel", "", "empty"),
+        ] {
+            let problems = read(&[(key, value)]).problems;
+            let problem = problems.first().unwrap_or_else(|| panic!("{key}={value} was accepted"));
+            assert!(problem.contains(expected) && problem.contains(key), "{problem}");
+        }
+    }
+
+    #[test]
+    fn tags_of_others_and_of_other_functions_are_no_problem() {
+        let tags = read(&[
+            ("team", "payments"),
+            ("tidegate:scale/queue", "jobs"),
+            ("tidegate:rollback-on/web-5xx", "yes"),
+        ]);
+        assert_eq!(tags, ServiceTags::default());
+    }
+
+    #[test]
+    fn a_hold_without_a_reason_is_still_a_hold() {
+        assert_eq!(read(&[("tidegate:hold", " ")]).hold.as_deref(), Some("no reason given"));
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(key in "(tidegate:)?(follow/|hold|mode)?.{0,20}", value in ".{0,40}") {
+            let _ignored = ServiceTags::read(&[Tag::new(key, value)]);
+        }
+
+        #[test]
+        fn a_policy_survives_being_shown(value in "[ -~]{0,30}") {
+            if let Ok(policy) = Policy::parse(&value) {
+                prop_assert_eq!(Policy::parse(&policy.to_string()), Ok(policy));
+            }
+        }
+    }
+}
