@@ -176,7 +176,7 @@ impl Deployer {
         }
     }
 
-    /// Deploys: intention, revision, UpdateService, and what came of it. `None` where another handler was faster.
+    /// Deploys: intention, revision, `UpdateService`, and what came of it. `None` where another handler was faster.
     async fn deploy(
         &self,
         intention: &Intention<'_>,
@@ -228,7 +228,12 @@ impl Deployer {
         }
     }
 
-    async fn settle(&self, record: &Record, service: &Service, revision: Option<String>) -> Result<Option<Record>, Error> {
+    async fn settle(
+        &self,
+        record: &Record,
+        service: &Service,
+        revision: Option<String>,
+    ) -> Result<Option<Record>, Error> {
         let Some(primary) = service.primary() else {
             return Err(Error::Answer {
                 operation: "UpdateService",
@@ -304,7 +309,10 @@ fn gone(followers: &BTreeMap<String, Vec<String>>, found: &[Service]) -> Vec<Str
         found.iter().any(|service| service.id.cluster == cluster && service.id.service == name)
     };
     let names = followers.iter().flat_map(|(cluster, names)| names.iter().map(move |name| (cluster, name)));
-    names.filter(|(cluster, name)| !is_found(cluster, name)).map(|(cluster, name)| format!("{cluster}/{name}")).collect()
+    names
+        .filter(|(cluster, name)| !is_found(cluster, name))
+        .map(|(cluster, name)| format!("{cluster}/{name}"))
+        .collect()
 }
 
 fn skip_push(push: &ImageAction, reason: impl Into<String>) -> Decision {

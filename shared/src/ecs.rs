@@ -106,14 +106,16 @@ impl Service {
         self.deployments.iter().find(|deployment| deployment.id == id)
     }
 
-    /// The deployment configuration with the circuit breaker and its rollback on, to be sent with a deployment;
-    /// `None` where the owner has turned the breaker on already, with whatever settings, or chose a strategy other
-    /// than rolling. ECS shows a breaker that was never configured as `{"enable": false, "rollback": false}`.
+    /// The deployment configuration with the circuit breaker and its rollback on, to be sent with a deployment. `None`
+    /// where the owner has turned the breaker on already, with whatever settings; chose a strategy other than rolling;
+    /// or has lifecycle hooks, whose roles we would have to hand on. ECS shows a breaker that was never configured as
+    /// `{"enable": false, "rollback": false}`.
     fn with_circuit_breaker(&self) -> Option<Value> {
         let configuration = &self.deployment_configuration;
         let is_on = configuration.pointer("/deploymentCircuitBreaker/enable") == Some(&Value::Bool(true));
         let strategy = configuration.get("strategy").and_then(Value::as_str).unwrap_or("ROLLING");
-        if is_on || strategy != "ROLLING" {
+        let hooks = configuration.get("lifecycleHooks").and_then(Value::as_array).map_or(0, Vec::len);
+        if is_on || strategy != "ROLLING" || hooks > 0 {
             return None;
         }
         let mut configuration = match configuration {
@@ -321,10 +323,13 @@ pub(crate) mod tests {
             "deploymentCircuitBreaker": {"enable": false, "rollback": false, "resetOnHealthyTask": true},
         });
         let sent = service(configuration).with_circuit_breaker().unwrap();
-        assert_eq!(sent, json!({
-            "maximumPercent": 150, "fieldOfTomorrow": {"x": 1},
-            "deploymentCircuitBreaker": {"enable": true, "rollback": true, "resetOnHealthyTask": true},
-        }));
+        assert_eq!(
+            sent,
+            json!({
+                "maximumPercent": 150, "fieldOfTomorrow": {"x": 1},
+                "deploymentCircuitBreaker": {"enable": true, "rollback": true, "resetOnHealthyTask": true},
+            })
+        );
     }
 
     #[test]
@@ -332,6 +337,7 @@ pub(crate) mod tests {
         let on = json!({"deploymentCircuitBreaker": {"enable": true, "rollback": false}});
         assert_eq!(service(on).with_circuit_breaker(), None);
         assert_eq!(service(json!({"strategy": "BLUE_GREEN"})).with_circuit_breaker(), None);
+        assert_eq!(service(json!({"lifecycleHooks": [{"roleArn": "x"}]})).with_circuit_breaker(), None);
     }
 
     #[test]

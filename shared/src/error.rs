@@ -110,17 +110,14 @@ pub fn from_sdk<E: ProvideErrorMetadata>(
         SdkError::ServiceError(context) => {
             let status = context.raw().status().as_u16();
             let code = context.err().code().unwrap_or("UnknownError").to_owned();
-            let transient =
-                status >= 500 || status == 429 || TRANSIENT_CODES.contains(&code.as_str());
+            let transient = status >= 500 || status == 429 || TRANSIENT_CODES.contains(&code.as_str());
             (code, context.err().message().unwrap_or("no message").to_owned(), transient)
         }
         SdkError::TimeoutError(_) => ("Timeout".into(), "no answer in time".into(), true),
         SdkError::DispatchFailure(failure) if failure.is_user() => {
             ("RequestNotSent".into(), "the request could not be built".into(), false)
         }
-        SdkError::DispatchFailure(_) => {
-            ("ConnectionFailed".into(), "the connection failed".into(), true)
-        }
+        SdkError::DispatchFailure(_) => ("ConnectionFailed".into(), "the connection failed".into(), true),
         SdkError::ResponseError(context) => {
             ("BadAnswer".into(), format!("HTTP status {}", context.raw().status()), true)
         }

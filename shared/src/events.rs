@@ -63,9 +63,7 @@ impl ImageAction {
             return Some(format!("the push ended with {result}"));
         }
         let Some(tag) = &self.tag else {
-            return Some(
-                "the manifest has no tag: it is a child of an index, or was pushed by digest".into(),
-            );
+            return Some("the manifest has no tag: it is a child of an index, or was pushed by digest".into());
         };
         if is_signature_tag(tag) {
             return Some(format!("the tag {tag} is that of a signature, attestation or SBOM"));
@@ -86,8 +84,7 @@ fn is_signature_tag(tag: &str) -> bool {
 fn is_image_config(media_type: &str) -> bool {
     matches!(
         media_type,
-        "" | "application/vnd.oci.image.config.v1+json"
-            | "application/vnd.docker.container.image.v1+json"
+        "" | "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json"
     )
 }
 
@@ -202,14 +199,17 @@ struct EcsDetail {
 /// # Errors
 /// [`Error::Input`] where it is no event, not one that Tidegate knows, or lacks what can't be done without.
 pub fn read(event: &Value) -> Result<Event, Error> {
+    if !event.is_object() {
+        return Err(Error::Input("not an EventBridge event: it is no JSON object".into()));
+    }
     let envelope = EventBridgeEvent::<Value>::deserialize(event)
         .map_err(|error| Error::Input(format!("not an EventBridge event: {error}")))?;
     match (envelope.source.as_str(), envelope.detail_type.as_str()) {
         ("aws.ecr", "ECR Image Action") => image_action(envelope),
         ("aws.ecs", "ECS Deployment State Change" | "ECS Service Action") => deployment_change(&envelope),
-        (source, detail_type) => Err(Error::Input(format!(
-            "no function of Tidegate handles `{detail_type}` events of `{source}`"
-        ))),
+        (source, detail_type) => {
+            Err(Error::Input(format!("no function of Tidegate handles `{detail_type}` events of `{source}`")))
+        }
     }
 }
 
@@ -319,10 +319,7 @@ mod tests {
 
     #[test]
     fn service_arns_of_every_partition_and_format_are_read() {
-        let new = ServiceRef::from_arn(
-            "arn:aws-cn:ecs:cn-north-1:123456789012:service/production/web",
-            None,
-        );
+        let new = ServiceRef::from_arn("arn:aws-cn:ecs:cn-north-1:123456789012:service/production/web", None);
         assert_eq!(new.unwrap().to_string(), "production/web");
         let old = ServiceRef::from_arn(
             "arn:aws:ecs:eu-west-1:123456789012:service/web",

@@ -70,9 +70,8 @@ impl EcrRepository {
     /// [Making requests to Amazon ECR registries](https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry-settings.html).
     #[must_use]
     pub fn serves(&self, image: &str) -> bool {
-        Reference::parse(image).is_some_and(|reference| {
-            reference.repository == self.name && self.has_host(reference.registry)
-        })
+        Reference::parse(image)
+            .is_some_and(|reference| reference.repository == self.name && self.has_host(reference.registry))
     }
 
     fn has_host(&self, host: &str) -> bool {
@@ -124,11 +123,7 @@ mod tests {
     const DIGEST: &str = "sha256:4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945";
 
     fn repository(name: &str) -> EcrRepository {
-        EcrRepository {
-            account: "123456789012".into(),
-            region: "eu-west-1".into(),
-            name: name.into(),
-        }
+        EcrRepository { account: "123456789012".into(), region: "eu-west-1".into(), name: name.into() }
     }
 
     #[test]

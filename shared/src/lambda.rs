@@ -81,10 +81,7 @@ impl Function {
         let http = Connector::builder()
             .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
             .connector_settings(
-                HttpConnectorSettings::builder()
-                    .connect_timeout(CONNECT_TIMEOUT)
-                    .read_timeout(ATTEMPT_TIMEOUT)
-                    .build(),
+                HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(ATTEMPT_TIMEOUT).build(),
             )
             .sleep_impl(sleep.clone())
             .build();
@@ -215,7 +212,16 @@ fn log(decision: &Decision) {
     let Decision { service, reason, repository, tag, digest, revision, record, ecs_deployment_id, .. } = decision;
     let action = serde_json::to_value(decision.action).unwrap_or_default();
     tracing::info!(
-        service, action = action.as_str(), reason, repository, tag, digest, revision, record, ecs_deployment_id,
-        state = decision.state, "decision"
+        service,
+        action = action.as_str(),
+        reason,
+        repository,
+        tag,
+        digest,
+        revision,
+        record,
+        ecs_deployment_id,
+        state = decision.state,
+        "decision"
     );
 }

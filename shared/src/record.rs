@@ -149,11 +149,7 @@ impl Record {
     /// The service it belongs to.
     #[must_use]
     pub fn service_ref(&self) -> ServiceRef {
-        ServiceRef {
-            cluster: self.cluster.clone(),
-            service: self.service.clone(),
-            arn: self.service_arn.clone(),
-        }
+        ServiceRef { cluster: self.cluster.clone(), service: self.service.clone(), arn: self.service_arn.clone() }
     }
 
     /// The record in its next state; `None` where the state machine refuses.
@@ -276,14 +272,8 @@ pub(crate) mod tests {
         }
     }
 
-    const ALL: [State; 6] = [
-        State::Intended,
-        State::Rolling,
-        State::Succeeded,
-        State::Failed,
-        State::RolledBack,
-        State::Superseded,
-    ];
+    const ALL: [State; 6] =
+        [State::Intended, State::Rolling, State::Succeeded, State::Failed, State::RolledBack, State::Superseded];
 
     #[test]
     fn a_closed_record_never_opens_again() {

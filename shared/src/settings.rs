@@ -65,8 +65,7 @@ impl Settings {
         };
         let table = required("TIDEGATE_TABLE", "", "the name of the DynamoDB table");
         let topic_arn = required("TIDEGATE_TOPIC_ARN", "arn:", "the ARN of the SNS topic");
-        let rejects_queue_url =
-            required("TIDEGATE_REJECTS_QUEUE_URL", "http", "the URL of the SQS rejects queue");
+        let rejects_queue_url = required("TIDEGATE_REJECTS_QUEUE_URL", "http", "the URL of the SQS rejects queue");
 
         let api = optional("TIDEGATE_SLACK_API").unwrap_or_else(|| SLACK_API.to_owned());
         if !api.starts_with("http") {
@@ -97,9 +96,7 @@ mod tests {
     use super::*;
 
     fn read(vars: &[(&str, &str)]) -> Result<Settings, Error> {
-        Settings::read(|name| {
-            vars.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
-        })
+        Settings::read(|name| vars.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()))
     }
 
     const COMPLETE: &[(&str, &str)] = &[

@@ -84,18 +84,16 @@ impl Policy {
         let value = value.trim();
         let named = |kind: &str, argument: &str| match argument {
             "" => Err(format!("`{value}` names no {kind}")),
-            argument if argument.contains(char::is_whitespace) => {
-                Err(format!("`{value}` has a space in its {kind}"))
-            }
+            argument if argument.contains(char::is_whitespace) => Err(format!("`{value}` has a space in its {kind}")),
             argument => Ok(argument.to_owned()),
         };
         match value.split_once(':') {
             Some(("tag", tag)) => named("tag", tag).map(Self::Tag),
             Some(("prefix", prefix)) => named("prefix", prefix).map(Self::Prefix),
             Some(("semver", range)) => named("version range", range).map(Self::Semver),
-            Some((kind, _)) => Err(format!(
-                "`{kind}:` is no policy; use tag:, prefix:, semver:, any, or the bare name of a tag"
-            )),
+            Some((kind, _)) => {
+                Err(format!("`{kind}:` is no policy; use tag:, prefix:, semver:, any, or the bare name of a tag"))
+            }
             None if value == "any" => Ok(Self::Any),
             None => named("tag", value).map(Self::Tag),
         }
@@ -229,11 +227,8 @@ mod tests {
 
     #[test]
     fn tags_of_others_and_of_other_functions_are_no_problem() {
-        let tags = read(&[
-            ("team", "payments"),
-            ("tidegate:scale/queue", "jobs"),
-            ("tidegate:rollback-on/web-5xx", "yes"),
-        ]);
+        let tags =
+            read(&[("team", "payments"), ("tidegate:scale/queue", "jobs"), ("tidegate:rollback-on/web-5xx", "yes")]);
         assert_eq!(tags, ServiceTags::default());
     }
 

@@ -82,10 +82,7 @@ impl TaskDefinition {
     }
 
     /// The containers whose image comes from `repository`: name and reference.
-    pub fn images_of<'a>(
-        &'a self,
-        repository: &'a EcrRepository,
-    ) -> impl Iterator<Item = (&'a str, &'a str)> {
+    pub fn images_of<'a>(&'a self, repository: &'a EcrRepository) -> impl Iterator<Item = (&'a str, &'a str)> {
         containers(&self.body).filter(|(_, image)| repository.serves(image))
     }
 
@@ -181,11 +178,7 @@ mod tests {
     const DIGEST: &str = "sha256:4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945";
 
     fn web() -> EcrRepository {
-        EcrRepository {
-            account: "123456789012".into(),
-            region: "eu-west-1".into(),
-            name: "tides/web".into(),
-        }
+        EcrRepository { account: "123456789012".into(), region: "eu-west-1".into(), name: "tides/web".into() }
     }
 
     fn described(extra: &Value) -> TaskDefinition {
@@ -278,14 +271,18 @@ mod tests {
     /// Any JSON: what AWS may add tomorrow.
     fn any_json() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
-            Just(Value::Null), any::<bool>().prop_map(Value::from), any::<i64>().prop_map(Value::from),
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
             "[ -~]{0,12}".prop_map(Value::from),
         ];
-        leaf.prop_recursive(3, 16, 4, |inner| prop_oneof![
-            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            proptest::collection::btree_map("[a-zA-Z]{1,8}", inner, 0..4)
-                .prop_map(|map| Value::Object(map.into_iter().collect())),
-        ])
+        leaf.prop_recursive(3, 16, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::btree_map("[a-zA-Z]{1,8}", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
     }
 
     proptest! {

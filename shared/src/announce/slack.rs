@@ -87,7 +87,8 @@ impl Slack {
         deadline: DateTime<Utc>,
     ) -> Result<Sent, Error> {
         let message = render(record, environment);
-        let body = json!({"text": message.text, "blocks": message.blocks, "unfurl_links": false, "unfurl_media": false});
+        let body =
+            json!({"text": message.text, "blocks": message.blocks, "unfurl_links": false, "unfurl_media": false});
         let secret = self.secret().await?;
         if secret.expose_secret().starts_with("https://") || secret.expose_secret().starts_with("http://") {
             if record.state.is_open() {

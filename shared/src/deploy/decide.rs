@@ -182,7 +182,9 @@ impl fmt::Display for Skip {
                 "the service follows {policy}, which this version of Tidegate does not act on; use tag:<name>"
             ),
             Self::Held(reason) => write!(f, "the service is held: {reason}; remove its tag tidegate:hold to go on"),
-            Self::NotifyMode => f.write_str("the service's tidegate:mode is notify: this would be deployed in mode auto"),
+            Self::NotifyMode => {
+                f.write_str("the service's tidegate:mode is notify: this would be deployed in mode auto")
+            }
             Self::TagGone => f.write_str("the tag is no longer in the repository"),
             Self::NoPrimary => f.write_str("the service has no PRIMARY deployment to take the task definition from"),
             Self::NoContainer => f.write_str(
@@ -190,14 +192,12 @@ impl fmt::Display for Skip {
                  service?",
             ),
             Self::AlreadyRuns => f.write_str("the service already runs this digest"),
-            Self::FailedBefore { record, reason } => write!(
-                f,
-                "this digest failed on this service before (record {record}: {reason}); push a new image"
-            ),
-            Self::TooLarge(size) => write!(
-                f,
-                "with the digest the task definition would have {size} bytes; ECS takes 65,536: shorten it"
-            ),
+            Self::FailedBefore { record, reason } => {
+                write!(f, "this digest failed on this service before (record {record}: {reason}); push a new image")
+            }
+            Self::TooLarge(size) => {
+                write!(f, "with the digest the task definition would have {size} bytes; ECS takes 65,536: shorten it")
+            }
         }
     }
 }
@@ -329,10 +329,8 @@ mod tests {
             let follow = [("tidegate:follow/tides/web", "tag:master")];
             Situation { service: service(&[&follow, tags].concat()), ..Situation::default() }
         };
-        let follow = |value| Situation {
-            service: service(&[("tidegate:follow/tides/web", value)]),
-            ..Situation::default()
-        };
+        let follow =
+            |value| Situation { service: service(&[("tidegate:follow/tides/web", value)]), ..Situation::default() };
         let of_service = |fields| Situation { service: service_with(fields), ..Situation::default() };
         let with_base = |image: String| Situation { base: Some(base(&image)), ..Situation::default() };
         for (situation, expected) in [

@@ -54,7 +54,8 @@ impl<'a> Revisions<'a> {
         Ok(base)
     }
 
-    /// The family's newest active revision; `None` where all were deregistered, which ECS calls a ClientException.
+    /// The family's newest active revision; `None` where all were deregistered, which ECS calls a
+    /// `ClientException`.
     async fn newest(&self, family: &str) -> Result<Option<TaskDefinition>, Error> {
         match self.ecs.describe_task_definition(family).await {
             Ok(newest) => Ok(Some(newest)),

@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
 use serde::Serialize;
 
-use super::{History, Record, ServiceItem};
+use super::{History, Record, ServiceItem, State};
 use crate::error::{Error, from_sdk};
 use crate::events::ServiceRef;
 
@@ -108,13 +108,11 @@ impl Store {
         let mut writes = vec![TransactWriteItem::builder().put(built(put.build())?).build()];
         writes.push(self.put_record(record, seen.records.iter().find(|known| known.id == record.id))?);
         // An intention that never reached ECS, or whose answer was lost, is superseded by this one.
-        if let Some(left) = seen.current().filter(|left| left.id != record.id) {
-            if let Some(left) = (left.state == super::State::Intended)
-                .then(|| left.advanced(super::State::Superseded, superseded_by(record), record.detected_at))
-                .flatten()
-            {
-                writes.push(self.put_record(&left, seen.current())?);
-            }
+        let left = seen.current().filter(|left| left.id != record.id && left.state == State::Intended);
+        let superseded =
+            left.and_then(|left| left.advanced(State::Superseded, superseded_by(record), record.detected_at));
+        if let Some(superseded) = superseded {
+            writes.push(self.put_record(&superseded, left)?);
         }
         self.transact(writes, &service).await
     }
@@ -172,7 +170,13 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Aws`].
-    pub async fn slack_posted(&self, record: &Record, channel: &str, ts: &str, version: u64) -> Result<Option<Record>, Error> {
+    pub async fn slack_posted(
+        &self,
+        record: &Record,
+        channel: &str,
+        ts: &str,
+        version: u64,
+    ) -> Result<Option<Record>, Error> {
         self.update_told(
             record,
             "SET slack_channel = :channel, slack_ts = :ts, slack_told = :version",
@@ -278,8 +282,7 @@ impl Store {
 }
 
 /// What a record that gives way to `newer` is told.
-#[must_use]
-pub fn superseded_by(newer: &Record) -> String {
+fn superseded_by(newer: &Record) -> String {
     format!("a newer deployment took its place: {}", crate::image::short_digest(&newer.digest))
 }
 
@@ -292,10 +295,7 @@ fn sort_key(record: &Record) -> String {
 }
 
 fn key(service: &ServiceRef, sk: String) -> Item {
-    Item::from([
-        ("pk".into(), AttributeValue::S(partition(service))),
-        ("sk".into(), AttributeValue::S(sk)),
-    ])
+    Item::from([("pk".into(), AttributeValue::S(partition(service))), ("sk".into(), AttributeValue::S(sk))])
 }
 
 fn number(value: u64) -> AttributeValue {

@@ -1,0 +1,49 @@
+//! Every file in `events/` is read as `events/README.md` says.
+
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use shared::events::{Event, read};
+
+fn files(folder: &str) -> Vec<(String, Value)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../events").join(folder);
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    paths.sort();
+    let event = |path: &PathBuf| serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    paths.iter().map(|path| (path.file_stem().unwrap().to_string_lossy().into_owned(), event(path))).collect()
+}
+
+#[test]
+fn accepted_events_are_read_for_what_they_mean() {
+    let mut read_as = String::new();
+    for (name, event) in files(".") {
+        let meaning = match read(&event).unwrap_or_else(|error| panic!("{name}: {error}")) {
+            Event::Image(image) => match image.why_not_deployable() {
+                None => format!("deploy {}:{}", image.repository, image.tag.unwrap_or_default()),
+                Some(reason) => format!("skip: {reason}"),
+            },
+            Event::Deployment(change) => {
+                format!("{:?} of {} {}", change.change, change.service, change.deployment_id)
+            }
+            Event::Ignored { reason } => format!("ignored: {reason}"),
+        };
+        writeln!(read_as, "{name}: {meaning}").unwrap();
+    }
+    insta::assert_snapshot!(read_as);
+}
+
+#[test]
+fn rejected_events_say_what_is_wrong_and_are_not_tried_again() {
+    let mut causes = String::new();
+    for (name, event) in files("rejected") {
+        let error = read(&event).expect_err(&name);
+        assert!(!error.is_transient(), "{name}");
+        writeln!(causes, "{name}: {error}").unwrap();
+    }
+    insta::assert_snapshot!(causes);
+}
