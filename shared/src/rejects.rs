@@ -32,16 +32,18 @@ impl Rejects {
     /// # Errors
     /// [`Error::Aws`]: then the invocation must fail, so that the platform keeps the event.
     pub async fn keep(&self, event: &Value, request_id: &str, causes: &[String]) -> Result<(), Error> {
-        let mut message = json!({
-            "function": self.function,
-            "cause": causes.join("; "),
-            "request_id": request_id,
-            "event": event,
-        });
-        let mut body = message.to_string();
+        let message = |event: &Value| {
+            json!({
+                "function": self.function,
+                "cause": causes.join("; "),
+                "request_id": request_id,
+                "event": event,
+            })
+            .to_string()
+        };
+        let mut body = message(event);
         if body.len() > MESSAGE_BYTES_MAX {
-            message["event"] = json!("the event is too large to be kept here; the function's log names its request id");
-            body = message.to_string();
+            body = message(&json!("the event is too large to be kept here; the function's log names its request id"));
         }
         self.client
             .send_message()

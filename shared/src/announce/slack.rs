@@ -17,7 +17,7 @@ use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::byte_stream::ByteStream;
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::message::render;
 use crate::error::{Error, from_sdk};
@@ -87,8 +87,15 @@ impl Slack {
         deadline: DateTime<Utc>,
     ) -> Result<Sent, Error> {
         let message = render(record, environment);
-        let body =
-            json!({"text": message.text, "blocks": message.blocks, "unfurl_links": false, "unfurl_media": false});
+        let body = with(
+            &Map::new(),
+            [
+                ("text", json!(message.text)),
+                ("blocks", message.blocks),
+                ("unfurl_links", json!(false)),
+                ("unfurl_media", json!(false)),
+            ],
+        );
         let secret = self.secret().await?;
         if secret.expose_secret().starts_with("https://") || secret.expose_secret().starts_with("http://") {
             if record.state.is_open() {
@@ -98,12 +105,10 @@ impl Slack {
             self.call(&url, None, &body, deadline).await?.map_err(|code| self.refusal(&code))?;
             return Ok(Sent::Updated);
         }
-        let mut secret = secret;
         let mut answer = self.post_or_update(&secret, record, &body, deadline).await?;
         if answer.as_ref().is_err_and(|code| is_about_token(code)) {
             self.forget_secret();
-            secret = self.secret().await?;
-            answer = self.post_or_update(&secret, record, &body, deadline).await?;
+            answer = self.post_or_update(&self.secret().await?, record, &body, deadline).await?;
         }
         answer.map_err(|code| self.refusal(&code))
     }
@@ -113,12 +118,11 @@ impl Slack {
         &self,
         token: &SecretString,
         record: &Record,
-        body: &Value,
+        body: &Map<String, Value>,
         deadline: DateTime<Utc>,
     ) -> Result<Result<Sent, String>, Error> {
-        let mut body = body.clone();
         if let (Some(channel), Some(ts)) = (&record.slack_channel, &record.slack_ts) {
-            (body["channel"], body["ts"]) = (json!(channel), json!(ts));
+            let body = with(body, [("channel", json!(channel)), ("ts", json!(ts))]);
             match self.method("chat.update", token, &body, deadline).await? {
                 Ok(_) => return Ok(Ok(Sent::Updated)),
                 Err(code) if code == "message_not_found" => {}
@@ -130,15 +134,12 @@ impl Slack {
                 .into(),
             transient: false,
         })?;
-        body["channel"] = json!(channel);
-        if let Value::Object(fields) = &mut body {
-            fields.remove("ts");
-        }
         // The repair path: should the message's id be lost, this finds it again.
-        body["metadata"] = json!({
+        let metadata = json!({
             "event_type": "tidegate_deployment",
             "event_payload": {"id": record.id, "service": record.service, "cluster": record.cluster},
         });
+        let body = with(body, [("channel", json!(channel)), ("metadata", metadata)]);
         Ok(self.method("chat.postMessage", token, &body, deadline).await?.map(|answer| {
             let text = |key: &str| answer.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
             Sent::Posted { channel: text("channel"), ts: text("ts") }
@@ -149,7 +150,7 @@ impl Slack {
         &self,
         method: &str,
         token: &SecretString,
-        body: &Value,
+        body: &Map<String, Value>,
         deadline: DateTime<Utc>,
     ) -> Result<Result<Value, String>, Error> {
         self.call(&format!("{}/{method}", self.settings.api), Some(token), body, deadline).await
@@ -161,7 +162,7 @@ impl Slack {
         &self,
         url: &str,
         token: Option<&SecretString>,
-        body: &Value,
+        body: &Map<String, Value>,
         deadline: DateTime<Utc>,
     ) -> Result<Result<Value, String>, Error> {
         let mut attempts = 0;
@@ -181,8 +182,8 @@ impl Slack {
         }
     }
 
-    async fn request(&self, url: &str, token: Option<&SecretString>, body: &Value) -> Answer {
-        let mut request = HttpRequest::new(SdkBody::from(body.to_string()));
+    async fn request(&self, url: &str, token: Option<&SecretString>, body: &Map<String, Value>) -> Answer {
+        let mut request = HttpRequest::new(SdkBody::from(json!(body).to_string()));
         if request.set_method("POST").is_err() || request.set_uri(url).is_err() {
             return Answer::Refused("invalid_url".into());
         }
@@ -242,6 +243,13 @@ impl Slack {
         };
         Error::Slack { reason: format!("{code}{advice}"), transient: false }
     }
+}
+
+/// `body` with more fields.
+fn with<const N: usize>(body: &Map<String, Value>, more: [(&str, Value); N]) -> Map<String, Value> {
+    let mut body = body.clone();
+    body.extend(more.map(|(name, value)| (name.to_owned(), value)));
+    body
 }
 
 fn is_about_token(code: &str) -> bool {
