@@ -10,7 +10,7 @@ pub mod sns;
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use self::slack::{Sent, Slack};
 use self::sns::Topic;
@@ -21,6 +21,8 @@ use crate::record::{Record, State, millis};
 
 /// How long to wait before asking again for the telling that another invocation has.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// How old an outcome may be and still be told.
+const NEWS_AGE_MAX: TimeDelta = TimeDelta::hours(24);
 
 /// Everyone who is told.
 #[derive(Debug)]
@@ -36,10 +38,13 @@ pub struct Announcer {
 }
 
 impl Announcer {
-    /// Whether a sink has not yet been told the record's newest version. An intention is not news: the rollout is.
+    /// Whether a sink has not yet been told the record's newest version. An intention is not news: the rollout is. Nor is
+    /// what happened long ago, to a sink that was set up since.
     #[must_use]
     pub fn owes(&self, record: &Record) -> bool {
-        record.state != State::Intended && (self.owes_topic(record) || self.owes_slack(record))
+        let is_news = record.finished_at.is_none_or(|finished| self.platform.now() - finished < NEWS_AGE_MAX);
+        let is_owed = self.owes_topic(record) || self.owes_slack(record);
+        record.state != State::Intended && is_news && is_owed
     }
 
     fn owes_topic(&self, record: &Record) -> bool {

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::error::Error;
+use crate::record::Record;
 
 /// What was decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -67,6 +68,22 @@ impl Decision {
             record: None,
             ecs_deployment_id: None,
             state: None,
+        }
+    }
+
+    /// A decision about a record.
+    #[must_use]
+    pub fn about(action: Action, record: &Record) -> Self {
+        Self {
+            service: Some(record.service_ref().to_string()),
+            repository: Some(record.repository.clone()),
+            tag: Some(record.tag.clone()),
+            digest: Some(record.digest.clone()),
+            revision: record.revision_to.clone(),
+            record: Some(record.id.clone()),
+            ecs_deployment_id: record.ecs_deployment_id.clone(),
+            state: Some(record.state.as_str()),
+            ..Self::new(action, record.reason.clone())
         }
     }
 }

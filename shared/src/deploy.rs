@@ -155,13 +155,15 @@ impl Deployer {
                     self.adopt(&history, &service, ecs_deployment_id, primary).await?
                 }
                 Verdict::Deploy { policy, digest, draft } => {
-                    let Some(base) = base.as_ref() else { continue };
+                    let Some(base) = base.as_ref() else {
+                        return Ok(skip_service(push, &service, image.as_ref(), &Skip::NoPrimary));
+                    };
                     let intention = Intention { push, service: &service, image: image.as_ref(), policy, digest, base };
                     self.deploy(&intention, &draft, &history, revisions).await?
                 }
             };
             if let Some(record) = acted {
-                return Ok(deployed(&record));
+                return Ok(Decision::about(Action::Deploy, &record));
             }
             if !self.platform.sleep_before(deadline, LOOK_AGAIN).await {
                 let reason = format!("another invocation is at work on {}; this event will be tried again", service.id);
@@ -330,19 +332,5 @@ fn skip_service(push: &ImageAction, service: &Service, image: Option<&Image>, re
         service: Some(service.id.to_string()),
         digest: Some(digest.clone()),
         ..skip_push(push, reason.to_string())
-    }
-}
-
-fn deployed(record: &Record) -> Decision {
-    Decision {
-        service: Some(record.service_ref().to_string()),
-        repository: Some(record.repository.clone()),
-        tag: Some(record.tag.clone()),
-        digest: Some(record.digest.clone()),
-        revision: record.revision_to.clone(),
-        record: Some(record.id.clone()),
-        ecs_deployment_id: record.ecs_deployment_id.clone(),
-        state: Some(record.state.as_str()),
-        ..Decision::new(Action::Deploy, record.reason.clone())
     }
 }

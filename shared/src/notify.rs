@@ -53,50 +53,60 @@ impl Notifier {
     }
 
     async fn changed(&self, change: &DeploymentChange, deadline: DateTime<Utc>) -> Result<Handled, Error> {
-        let Some(history) = self.settled_history(change, deadline).await? else {
-            let decision = Decision {
-                service: Some(change.service.to_string()),
-                ecs_deployment_id: Some(change.deployment_id.clone()),
-                ..Decision::new(Action::Skip, "Tidegate did not start this deployment, and has none open here")
+        loop {
+            let Some(history) = self.settled_history(change, deadline).await? else {
+                return Ok(not_ours(change).into());
             };
-            return Ok(decision.into());
-        };
-        let needs_truth = history.records.iter().any(|record| record.state == State::Rolling);
-        let service = match needs_truth {
+            if let Some(records) = self.judged(history, change).await? {
+                return Ok(self.told(records, change, deadline).await);
+            }
+            self.look_again(deadline, || format!("another invocation is writing a record of {}", change.service))
+                .await?;
+        }
+    }
+
+    /// The service's records, each in the state that this event and ECS's present view lead to, and whether the event
+    /// is about it. Oldest first: people read the end of one deployment before the start of the next. `None` where
+    /// another invocation was faster.
+    async fn judged(&self, history: History, change: &DeploymentChange) -> Result<Option<Vec<(Record, bool)>>, Error> {
+        let is_rolling = |record: &Record| record.state == State::Rolling;
+        let service = match history.records.iter().any(is_rolling) {
             true => self.ecs.describe_service(&change.service).await?,
             false => None,
         };
-
-        let mut handled = Handled::default();
-        // Oldest first: people read the end of one deployment before the start of the next.
-        for mut record in history.records.into_iter().rev() {
-            let judged = judge(&record, service.as_ref(), change);
-            let mut is_concerned = record.ecs_deployment_id.as_deref() == Some(&change.deployment_id);
-            if let Some((state, reason)) = judged {
-                is_concerned = true;
-                if let Some(advanced) = record.advanced(state, reason, self.platform.now()) {
-                    match self.store.advance(&record, &advanced).await? {
-                        Written::Yes => record = advanced,
-                        Written::Outrun => {
-                            return Err(Error::Busy(format!(
-                                "another invocation is writing the record of {}; this event will be tried again",
-                                change.service
-                            )));
-                        }
-                    }
+        let mut judged = Vec::with_capacity(history.records.len());
+        for record in history.records.into_iter().rev() {
+            let now = self.platform.now();
+            let verdict = judge(&record, service.as_ref(), change);
+            let advanced = verdict.and_then(|(state, reason)| record.advanced(state, reason, now));
+            match advanced {
+                None => {
+                    let is_meant = is_of(&record, change);
+                    judged.push((record, is_meant));
                 }
+                Some(advanced) if self.store.advance(&record, &advanced).await? == Written::Yes => {
+                    judged.push((advanced, true));
+                }
+                Some(_) => return Ok(None),
             }
-            let is_owed = self.announcer.owes(&record);
-            if is_concerned {
-                handled.decisions.push(recorded(&record));
+        }
+        Ok(Some(judged))
+    }
+
+    /// Tells people what they have not been told.
+    async fn told(&self, records: Vec<(Record, bool)>, change: &DeploymentChange, deadline: DateTime<Utc>) -> Handled {
+        let mut handled = Handled::default();
+        for (record, is_meant) in records {
+            if is_meant {
+                handled.decisions.push(Decision::about(Action::Record, &record));
             }
-            if is_owed {
+            if self.announcer.owes(&record) {
                 for error in self.announcer.tell(&self.store, &record, deadline).await {
                     handled.add(&change.service, Err(error));
                 }
             }
         }
-        Ok(handled)
+        handled
     }
 
     /// What the table knows of the service, once the record of this deployment is there. `None` where there is nothing
@@ -108,8 +118,7 @@ impl Notifier {
     ) -> Result<Option<History>, Error> {
         loop {
             let history = self.store.history(&change.service).await?;
-            let is_known = |record: &Record| record.ecs_deployment_id.as_deref() == Some(&change.deployment_id);
-            if history.records.iter().any(is_known) {
+            if history.records.iter().any(|record| is_of(record, change)) {
                 return Ok(Some(history));
             }
             // The deploy function has called UpdateService and is about to write ECS's id, or has died and will be
@@ -119,26 +128,28 @@ impl Notifier {
                     history.records.iter().any(|record| record.state.is_open() || self.announcer.owes(record));
                 return Ok(has_business.then_some(history));
             }
-            if !self.platform.sleep_before(deadline, LOOK_AGAIN).await {
-                return Err(Error::Busy(format!(
-                    "the record of {} has no ECS deployment id yet; this event will be tried again",
-                    change.service
-                )));
-            }
+            self.look_again(deadline, || format!("the record of {} has no ECS deployment id yet", change.service))
+                .await?;
+        }
+    }
+
+    /// Waits before looking again, or fails with `why` where the invocation has no time left.
+    async fn look_again(&self, deadline: DateTime<Utc>, why: impl Fn() -> String) -> Result<(), Error> {
+        match self.platform.sleep_before(deadline, LOOK_AGAIN).await {
+            true => Ok(()),
+            false => Err(Error::Busy(format!("{}; this event will be tried again", why()))),
         }
     }
 }
 
-fn recorded(record: &Record) -> Decision {
+fn is_of(record: &Record, change: &DeploymentChange) -> bool {
+    record.ecs_deployment_id.as_deref() == Some(&change.deployment_id)
+}
+
+fn not_ours(change: &DeploymentChange) -> Decision {
     Decision {
-        service: Some(record.service_ref().to_string()),
-        repository: Some(record.repository.clone()),
-        tag: Some(record.tag.clone()),
-        digest: Some(record.digest.clone()),
-        revision: record.revision_to.clone(),
-        record: Some(record.id.clone()),
-        ecs_deployment_id: record.ecs_deployment_id.clone(),
-        state: Some(record.state.as_str()),
-        ..Decision::new(Action::Record, record.reason.clone())
+        service: Some(change.service.to_string()),
+        ecs_deployment_id: Some(change.deployment_id.clone()),
+        ..Decision::new(Action::Skip, "Tidegate did not start this deployment, and has none open here")
     }
 }
