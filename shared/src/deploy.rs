@@ -1,7 +1,7 @@
 //! Deploy: a push becomes a rollout on every service that follows the image.
 //!
 //! An event is only a hint that something changed. [`Deployer`] reads the truth (ECR, ECS, the record), lets
-//! [`decide`] judge it, and acts; so that it is safe to repeat, to reorder, to run twice at once, and to kill between
+//! [`decide`](decide::decide) judge it, and acts; so that it is safe to repeat, to reorder, to run twice at once, and to kill between
 //! any two calls:
 //!
 //! * the intention is written before the effect, under a lease that expires and a generation that fences: a handler
