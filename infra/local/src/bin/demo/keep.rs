@@ -1,0 +1,87 @@
+//! A cloud that stays: how to talk to it, and what it has to say.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result};
+use local::aws::{ACCOUNT, Aws, REGION};
+use local::cloud::Cloud;
+use local::registry::{self, Behaviour, Image};
+use local::tools::Workspace;
+
+use crate::screen::Screen;
+
+/// Leaves the cloud running until Ctrl-C, prints how to talk to it, and shows what Slack shows.
+pub(crate) async fn run(screen: &Screen, cloud: &Cloud) -> Result<()> {
+    let endpoint = cloud.aws.endpoint();
+    std::fs::write(address_file()?, endpoint)?;
+    screen.heading("The cloud stays until Ctrl-C");
+    screen.line(&instructions(cloud)?);
+    let mut shown = versions(cloud);
+    loop {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let now = versions(cloud);
+        for (at, message) in cloud.slack.messages().iter().enumerate() {
+            if now.get(at) != shown.get(at) {
+                screen.tell("Slack", "");
+                screen.quote(&message.rendered());
+            }
+        }
+        shown = now;
+    }
+}
+
+/// Pushes an image to the cloud that stays.
+pub(crate) async fn push(screen: &Screen, image: &str, bad: bool) -> Result<()> {
+    let none = "no cloud is running: start one with `cargo demo -- --keep` in another terminal";
+    let endpoint = std::fs::read_to_string(address_file()?).context(none)?;
+    let (repository, tag) =
+        image.rsplit_once(':').context("name the image as REPOSITORY:TAG, such as tides/web:develop")?;
+    let aws = Aws::new(endpoint.trim());
+    let behaviour = if bad { Behaviour::Crash } else { Behaviour::Healthy };
+    let version = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis().to_string();
+    let image = Image::build("https://example.com/by-hand", &version, "by hand", behaviour)?;
+    let health = format!("{}/_ministack/health", aws.endpoint());
+    aws.http.send(axum::http::Method::GET, &health, &[], "").await.context(none)?;
+    let digest = registry::push(&aws, repository, tag, &image).await?;
+    screen.line(&format!("pushed {repository}:{tag} as {digest}"));
+    Ok(())
+}
+
+fn address_file() -> Result<PathBuf> {
+    Ok(Workspace::find()?.folder().join("cloud"))
+}
+
+fn versions(cloud: &Cloud) -> Vec<usize> {
+    cloud.slack.messages().iter().map(|message| message.versions.len()).collect()
+}
+
+fn instructions(cloud: &Cloud) -> Result<String> {
+    let endpoint = cloud.aws.endpoint();
+    let (_, port) = endpoint.rsplit_once(':').context("an endpoint without a port")?;
+    let deploy = cloud.stack.output("DeployFunctionName")?;
+    let table = cloud.stack.output("TableName")?;
+    let log = cloud.emulator_log();
+    Ok(format!(
+        "
+  Push an image of your own (in another terminal):
+    cargo demo -- push tides/web:develop
+    cargo demo -- push tides/web:develop --bad
+    skopeo copy --dest-tls-verify=false docker://docker.io/library/nginx:alpine docker://127.0.0.1:{port}/tides/web:develop
+    docker tag IMAGE 127.0.0.1:{port}/tides/web:develop && docker push 127.0.0.1:{port}/tides/web:develop
+
+  Invoke a function with a sample event:
+    cargo lambda invoke --invoke-address 127.0.0.1 --invoke-port {port} {deploy} --data-file events/ecr-image-action-push-tagged-index.json
+    curl -s {endpoint}/2015-03-31/functions/{deploy}/invocations -d @events/ecr-image-action-push-tagged-index.json
+
+  Look around with the AWS CLI:
+    export AWS_ACCESS_KEY_ID={ACCOUNT} AWS_SECRET_ACCESS_KEY=local AWS_DEFAULT_REGION={REGION} AWS_ENDPOINT_URL={endpoint}
+    aws ecs describe-services --cluster staging --services web --include TAGS
+    aws dynamodb query --table-name {table} --key-condition-expression 'pk = :pk' --expression-attribute-values '{{\":pk\":{{\"S\":\"SERVICE#staging/web\"}}}}'
+    aws logs filter-log-events --log-group-name /aws/lambda/{deploy} --query 'events[].message' --output text
+
+  The emulator's log: {}
+  What Slack shows from now on:",
+        log.display()
+    ))
+}

@@ -1,0 +1,348 @@
+//! The story: a few services, a few pushes, and what Tidegate makes of them. Every step is checked.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use local::cloud::{Cloud, primary};
+use local::registry::{self, Behaviour, Image};
+use serde_json::{Value, json};
+
+use crate::difference::differences;
+use crate::report::Report;
+use crate::screen::Screen;
+
+const SIDECAR: &str = "public.ecr.aws/datadog/agent:7.59.0";
+const SOURCE: &str = "https://github.com/example/tides";
+
+/// A story being told.
+pub(crate) struct Story<'a> {
+    cloud: &'a Cloud,
+    screen: &'a Screen,
+    pub(crate) report: Report,
+    pub(crate) checks: usize,
+}
+
+impl<'a> Story<'a> {
+    pub(crate) fn new(cloud: &'a Cloud, screen: &'a Screen) -> Self {
+        Self { cloud, screen, report: Report::default(), checks: 0 }
+    }
+
+    /// Tells it from beginning to end.
+    pub(crate) async fn tell(&mut self) -> Result<()> {
+        self.environments().await?;
+        let develop = self.push_to_develop().await?;
+        self.release(&develop).await?;
+        self.nobody_follows().await?;
+        self.same_event_twice(&develop.digest()).await?;
+        self.bad_image(&develop.digest()).await?;
+        self.history().await
+    }
+
+    async fn environments(&mut self) -> Result<()> {
+        self.chapter("Two environments, and services that follow images by a tag on them");
+        for (repository, tag) in [("tides/web", "first"), ("tides/worker", "first")] {
+            self.cloud.create_repository(repository).await?;
+            let image = Image::build(SOURCE, "1.3.0", "0c1f6a2b9d8e7f60514233241506f7e8d9cab0b1", Behaviour::Healthy)?;
+            self.cloud.push(repository, tag, &image).await?;
+        }
+        self.cloud.create_repository("tides/docs").await?;
+        let services =
+            [("staging", "web", "develop", 2), ("staging", "worker", "develop", 1), ("production", "web", "master", 3)];
+        for (cluster, service, tag, tasks) in services {
+            let family = format!("{service}-{cluster}");
+            let mut definition = definition(&family, service);
+            for (name, purpose) in [("executionRoleArn", "execution"), ("taskRoleArn", "task")] {
+                definition[name] = json!(self.cloud.create_task_role(&format!("{family}-{purpose}")).await?);
+            }
+            self.cloud.register(&definition).await?;
+            let follow = format!("tidegate:follow/tides/{service}");
+            self.cloud
+                .create_service(&json!({
+                    "cluster": cluster,
+                    "serviceName": service,
+                    "taskDefinition": family,
+                    "desiredCount": tasks,
+                    "tags": [{ "key": follow, "value": format!("tag:{tag}") }],
+                }))
+                .await?;
+            self.say(cluster, &format!("{service:<7} {tasks} tasks   {follow} = tag:{tag}"));
+        }
+        for (cluster, service, _, tasks) in services {
+            let steady = self.cloud.wait_until_steady(cluster, service).await?;
+            self.check(&format!("{cluster}/{service} is steady"), &json!(tasks), &steady["runningCount"])?;
+        }
+        Ok(())
+    }
+
+    /// The main job.
+    async fn push_to_develop(&mut self) -> Result<Image> {
+        self.chapter("CI pushes tides/web:develop");
+        let before = self.cloud.service("staging", "web").await?;
+        let base = self.cloud.task_definition(text(&before, "taskDefinition")).await?;
+        // Its pull takes a while, so that there is something to watch.
+        let image = Image::build(SOURCE, "1.4.0", "8f4e2d1c0b7a69584736251403f2e1d0c9b8a796", Behaviour::Slow)?;
+        let digest = self.cloud.push("tides/web", "develop", &image).await?;
+        self.say("push", &format!("an image for two platforms, {}", short(&digest)));
+
+        let event = self.event(&digest, "develop").await?;
+        self.say("event", &format!("{} from {}", text(&event, "detail-type"), text(&event, "source")));
+        self.report.document("The event", &event);
+
+        let staging = self.decision(&digest, "develop", "staging/web").await?;
+        self.say_decision(&staging);
+        self.check("staging/web is deployed", &json!("deploy"), &staging["action"])?;
+        let production = self.decision(&digest, "develop", "production/web").await?;
+        self.say_decision(&production);
+        self.check("production/web is left alone", &json!("skip"), &production["action"])?;
+
+        let record = self.cloud.wait_for_record("staging", "web", "rolling").await?;
+        self.revision(&base, &record, &digest).await?;
+        self.say("rollout", &format!("ECS deployment {}", text(&record, "ecs_deployment_id")));
+        let id = text(&record, "id");
+        let message = self.cloud.wait_for_message(id, "rolling out").await?;
+        self.say("Slack", &format!("in {}:", message.channel));
+        self.quote(&message.rendered());
+
+        let record = self.cloud.wait_for_record("staging", "web", "succeeded").await?;
+        self.report.document("The record", &record);
+        let steady = self.cloud.wait_until_steady("staging", "web").await?;
+        self.say("outcome", &format!("{}: {}", text(&record, "state"), text(&record, "reason")));
+        let deployment = primary(&steady);
+        self.check("the outcome is that of this very deployment", &record["ecs_deployment_id"], &deployment["id"])?;
+        let running = self.cloud.running("staging", "web").await?;
+        let expected = vec![(text(&record, "revision_to").to_owned(), 2)];
+        self.check("all tasks run the new revision, as many as before", &expected, &running)?;
+
+        let message = self.cloud.wait_for_message(id, "live").await?;
+        self.say("Slack", "the same message, edited:");
+        self.quote(&message.rendered());
+        self.check("it is one message, edited in place", &true, &(message.versions.len() > 1))?;
+        self.check("staging/worker was not touched", &1, &self.cloud.deployments_started("staging", "worker").len())?;
+        Ok(image)
+    }
+
+    /// What changed in the task definition.
+    async fn revision(&mut self, base: &Value, record: &Value, digest: &str) -> Result<()> {
+        let revision = self.cloud.task_definition(text(record, "revision_to")).await?;
+        let (mut from, mut to) = (base["taskDefinition"].clone(), revision["taskDefinition"].clone());
+        for document in [&mut from, &mut to] {
+            if let Some(document) = document.as_object_mut() {
+                document.retain(|name, _| !["taskDefinitionArn", "revision", "registeredAt"].contains(&name.as_str()));
+            }
+        }
+        let changes = differences(&from, &to);
+        let name = text(record, "revision_to").rsplit('/').next().unwrap_or_default();
+        self.say("revision", &format!("{name}, changed in {}", changes.join(", ")));
+        self.report.document("The task definition before", base);
+        self.report.document("The new revision", &revision);
+        let expected = vec!["containerDefinitions[0].image".to_owned()];
+        self.check("only the image changed, of all that the task definition has", &expected, &changes)?;
+        let pinned = format!("{}/tides/web@{digest}", registry::host());
+        self.check("the image is pinned by its digest", &json!(pinned), &to["containerDefinitions"][0]["image"])?;
+        self.check("the sidecar is what it was", &json!(SIDECAR), &to["containerDefinitions"][1]["image"])
+    }
+
+    async fn release(&mut self, image: &Image) -> Result<()> {
+        self.chapter("The same image is released: it gets the tag tides/web:master too");
+        let digest = self.cloud.push("tides/web", "master", image).await?;
+        self.say("push", &format!("{} as tides/web:master", short(&digest)));
+        let decision = self.decision(&digest, "master", "production/web").await?;
+        self.say_decision(&decision);
+        let record = self.cloud.wait_for_record("production", "web", "succeeded").await?;
+        self.say("outcome", &format!("{}: {}", text(&record, "state"), text(&record, "reason")));
+        let message = self.cloud.wait_for_message(text(&record, "id"), "live").await?;
+        self.say("Slack", &format!("in {}:", message.channel));
+        self.quote(&message.rendered());
+        let running = self.cloud.wait_until_steady("production", "web").await?;
+        self.check("production runs it with all its tasks", &json!(3), &running["runningCount"])?;
+        let staging = self.cloud.history("staging", "web").await?;
+        self.check("both environments run the same digest", &staging[0]["digest"], &record["digest"])
+    }
+
+    async fn nobody_follows(&mut self) -> Result<()> {
+        self.chapter("Somebody pushes tides/docs:latest, which nobody follows");
+        let image = Image::build(SOURCE, "0.1.0", "77aa01c3b5d7e9f1a3c5b7d9e1f3a5c7b9d1e3f5", Behaviour::Healthy)?;
+        let digest = self.cloud.push("tides/docs", "latest", &image).await?;
+        let decision = self.decision(&digest, "latest", "").await?;
+        self.say_decision(&decision);
+        self.check("it is ignored, and the reason is told", &json!("skip"), &decision["action"])
+    }
+
+    async fn same_event_twice(&mut self, digest: &str) -> Result<()> {
+        self.chapter("AWS delivers the event of the push to develop once more, twice");
+        let before = self.count("staging", "web").await?;
+        let event = self.event(digest, "develop").await?;
+        self.cloud.deliver("deploy", &event).await?;
+        self.cloud.deliver("deploy", &event).await?;
+        let decisions = self.decisions(digest, "develop", "staging/web", 3).await?;
+        let last = decisions.last().context("no decision")?;
+        self.say_decision(last);
+        let actions: Vec<&str> = decisions.iter().map(|decision| text(decision, "action")).collect();
+        self.check("it was deployed once and skipped twice", &vec!["deploy", "skip", "skip"], &actions)?;
+        let after = self.count("staging", "web").await?;
+        self.say("counted", &format!("revisions {}, deployments {}, records {}", after.0, after.1, after.2));
+        self.check("nothing was registered, rolled out or recorded again", &before, &after)
+    }
+
+    async fn bad_image(&mut self, good: &str) -> Result<()> {
+        self.chapter("CI pushes a bad image: its tasks exit as soon as they start");
+        let image = Image::build(SOURCE, "1.5.0", "b4dc0ffee1d2c3b4a5968778695a4b3c2d1e0f90", Behaviour::Crash)?;
+        let digest = self.cloud.push("tides/web", "develop", &image).await?;
+        let decision = self.decision(&digest, "develop", "staging/web").await?;
+        self.say_decision(&decision);
+        let record = self.cloud.wait_for_record("staging", "web", "failed").await?;
+        self.say("outcome", &format!("{}: {}", text(&record, "state"), text(&record, "reason")));
+        self.report.document("The record", &record);
+        let message = self.cloud.wait_for_message(text(&record, "id"), "failed").await?;
+        self.say("Slack", &format!("in {}:", message.channel));
+        self.quote(&message.rendered());
+        self.cloud.wait_until_steady("staging", "web").await?;
+        let history = self.cloud.history("staging", "web").await?;
+        let proven = history.iter().find(|record| record["digest"] == good).context("the good record is gone")?;
+        let expected = vec![(text(proven, "revision_to").to_owned(), 2)];
+        let running = self.cloud.running("staging", "web").await?;
+        self.check("ECS went back: the old revision serves with all its tasks", &expected, &running)?;
+        self.check("its record still says what became of it", &json!("succeeded"), &proven["state"])?;
+
+        let before = self.count("staging", "web").await?;
+        let event = self.event(&digest, "develop").await?;
+        self.cloud.deliver("deploy", &event).await?;
+        let decisions = self.decisions(&digest, "develop", "staging/web", 2).await?;
+        let replayed = decisions.last().context("no decision")?;
+        self.say("replay", "the event of the bad push is delivered again");
+        self.say_decision(replayed);
+        self.check("the bad image is not deployed a second time", &json!("skip"), &replayed["action"])?;
+        self.check("nothing moved", &before, &self.count("staging", "web").await?)
+    }
+
+    async fn history(&mut self) -> Result<()> {
+        self.chapter("The history, from the table");
+        let mut records = Vec::new();
+        for (cluster, service) in [("staging", "web"), ("staging", "worker"), ("production", "web")] {
+            records.extend(self.cloud.history(cluster, service).await?);
+        }
+        records.sort_by_key(|record| text(record, "started_at").to_owned());
+        let mut outcomes = Vec::new();
+        for record in records {
+            let revision = |name| text(&record, name).rsplit('/').next().unwrap_or_default().to_owned();
+            let service = format!("{}/{}", text(&record, "cluster"), text(&record, "service"));
+            let state = text(&record, "state");
+            let told = format!(
+                "{service:<14} {:<8} {}  {} → {}  {state}",
+                text(&record, "tag"),
+                short(text(&record, "digest")),
+                revision("revision_from"),
+                revision("revision_to"),
+            );
+            self.say(text(&record, "started_at").get(11..19).unwrap_or_default(), &told);
+            self.report.document(&format!("{service} {}", text(&record, "id")), &record);
+            outcomes.push(format!("{service} {state}"));
+        }
+        let expected = ["staging/web succeeded", "production/web succeeded", "staging/web failed"];
+        self.check("each deployment has one record and one outcome", &expected.map(str::to_owned).to_vec(), &outcomes)?;
+        let rejects = self.cloud.rejects().await?;
+        self.check("no event was rejected", &Vec::<Value>::new(), &rejects)
+    }
+
+    // --- What is looked for ---
+
+    async fn event(&self, digest: &str, tag: &str) -> Result<Value> {
+        let is_it = |e: &Value| e["detail"]["image-digest"] == digest && e["detail"]["image-tag"] == tag;
+        self.cloud
+            .wait_for("the event of the push", Duration::from_secs(10), || async {
+                let found = self.cloud.events.published().into_iter().find(is_it);
+                Ok(found.ok_or_else(|| "no such event".to_owned()))
+            })
+            .await
+    }
+
+    async fn decision(&self, digest: &str, tag: &str, service: &str) -> Result<Value> {
+        self.decisions(digest, tag, service, 1).await?.pop().context("no decision")
+    }
+
+    /// The first `n` decisions about a push for a service, or for none when it is empty.
+    async fn decisions(&self, digest: &str, tag: &str, service: &str, n: usize) -> Result<Vec<Value>> {
+        self.cloud
+            .wait_for(&format!("{n} decisions about {}", short(digest)), Duration::from_secs(15), || async {
+                let mut decisions = self.cloud.decisions("deploy").await?;
+                decisions.retain(|d| d["digest"] == digest && d["tag"] == tag && text(d, "service") == service);
+                Ok(if decisions.len() >= n { Ok(decisions) } else { Err(format!("{decisions:?}")) })
+            })
+            .await
+    }
+
+    /// Revisions, deployments and records of a service.
+    async fn count(&self, cluster: &str, service: &str) -> Result<(usize, usize, usize)> {
+        let revisions = self.cloud.revisions(&format!("{service}-{cluster}")).await?.len();
+        let deployments = self.cloud.deployments_started(cluster, service).len();
+        Ok((revisions, deployments, self.cloud.history(cluster, service).await?.len()))
+    }
+
+    // --- How it is told ---
+
+    fn chapter(&mut self, title: &str) {
+        self.screen.heading(title);
+        self.report.heading(title);
+    }
+
+    fn say(&mut self, label: &str, text: &str) {
+        self.screen.tell(label, text);
+        self.report.tell(label, text);
+    }
+
+    fn say_decision(&mut self, decision: &Value) {
+        let service = decision["service"].as_str().unwrap_or_else(|| text(decision, "repository"));
+        let told = format!("{service}: {}, because {}", text(decision, "action"), text(decision, "reason"));
+        self.say("decision", &told);
+        self.report.document("The decision, from the function's log", decision);
+    }
+
+    fn quote(&mut self, text: &str) {
+        self.screen.quote(text);
+        self.report.quote(text);
+    }
+
+    fn check<T: PartialEq + Debug>(&mut self, what: &str, expected: &T, seen: &T) -> Result<()> {
+        if expected != seen {
+            bail!("{what}: that does not hold\n  expected: {expected:?}\n  seen:     {seen:?}");
+        }
+        self.checks += 1;
+        self.screen.checked(what);
+        self.report.checked(what);
+        Ok(())
+    }
+}
+
+/// A task definition with more to it than an image: all of it must survive.
+fn definition(family: &str, service: &str) -> Value {
+    json!({
+        "family": family,
+        "networkMode": "awsvpc",
+        "requiresCompatibilities": ["FARGATE"],
+        "cpu": "256",
+        "memory": "512",
+        "volumes": [{ "name": "cache" }],
+        "tags": [{ "key": "team", "value": "tides" }],
+        "containerDefinitions": [
+            {
+                "name": service,
+                "image": format!("{}/tides/{service}:first", registry::host()),
+                "essential": true,
+                "environment": [{ "name": "LOG_LEVEL", "value": "info" }],
+                "mountPoints": [{ "sourceVolume": "cache", "containerPath": "/var/cache" }],
+                "dependsOn": [{ "containerName": "agent", "condition": "START" }],
+            },
+            { "name": "agent", "image": SIDECAR, "essential": false, "memoryReservation": 64 },
+        ],
+    })
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A digest as people quote it.
+fn short(digest: &str) -> &str {
+    digest.strip_prefix("sha256:").and_then(|hex| hex.get(..12)).unwrap_or(digest)
+}

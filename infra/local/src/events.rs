@@ -1,0 +1,286 @@
+//! Publishes the events that AWS would, from the journal that the emulator's launcher keeps.
+//!
+//! CloudWatch's alarm events have their place here when a function listens to them.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use axum::http::Method;
+use serde_json::{Value, json};
+use tokio::task::AbortHandle;
+
+use crate::aws::{ACCOUNT, Aws, REGION};
+use crate::cloud::service_arn;
+
+/// How long to wait for what belongs to a failed deployment: the start of its rollback, written just after it.
+const GRACE: Duration = Duration::from_millis(50);
+
+/// The publisher, which ends when it is dropped.
+#[derive(Debug)]
+pub struct Publisher {
+    aws: Aws,
+    published: Arc<Published>,
+    task: AbortHandle,
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[derive(Debug, Default)]
+struct Published(Mutex<Vec<Value>>);
+
+impl Published {
+    fn lock(&self) -> MutexGuard<'_, Vec<Value>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Publisher {
+    /// Starts publishing what happens in the emulator from now on.
+    pub fn start(aws: Aws, on_problem: impl Fn(&str) + Send + 'static) -> Self {
+        let published = Arc::<Published>::default();
+        let (client, log) = (aws.clone(), Arc::clone(&published));
+        let task = tokio::spawn(async move {
+            let mut journal = Journal::default();
+            loop {
+                let outcome = match journal.read(&client).await {
+                    Ok(events) => publish_all(&client, &log, events).await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = outcome {
+                    on_problem(&format!("the publisher of AWS's events is stuck: {error:#}"));
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        })
+        .abort_handle();
+        Self { aws, published, task }
+    }
+
+    /// Publishes one more event: an object with `source`, `detail-type`, `resources` and `detail`. Returns it as
+    /// EventBridge delivers it.
+    pub async fn publish(&self, event: &Value) -> Result<Value> {
+        publish(&self.aws, &self.published, event).await
+    }
+
+    /// The events published so far, as EventBridge delivered them.
+    pub fn published(&self) -> Vec<Value> {
+        self.published.lock().clone()
+    }
+}
+
+async fn publish_all(aws: &Aws, published: &Published, events: Vec<Value>) -> Result<()> {
+    for event in events {
+        publish(aws, published, &event).await?;
+    }
+    Ok(())
+}
+
+async fn publish(aws: &Aws, published: &Published, event: &Value) -> Result<Value> {
+    let mut event = event.clone();
+    let part = |name: &str| event.get(name).with_context(|| format!("an event without {name}"));
+    let entry = json!({
+        "Source": part("source")?,
+        "DetailType": part("detail-type")?,
+        "Resources": event.get("resources").unwrap_or(&json!([])),
+        "Detail": part("detail")?.to_string(),
+    });
+    let answer = aws.events("PutEvents", &json!({ "Entries": [entry] })).await?;
+    let Some(id) = answer.pointer("/Entries/0/EventId") else {
+        bail!("EventBridge refused an event: {answer}");
+    };
+    event["version"] = json!("0");
+    if let Some((seconds, _)) = event["time"].as_str().and_then(|time| time.split_once('.')) {
+        event["time"] = json!(format!("{seconds}Z"));
+    }
+    event["id"] = id.clone();
+    event["account"] = json!(ACCOUNT);
+    event["region"] = json!(REGION);
+    published.lock().push(event.clone());
+    Ok(event)
+}
+
+/// The emulator's journal, read entry by entry.
+#[derive(Debug, Default)]
+struct Journal {
+    read: usize,
+}
+
+impl Journal {
+    /// Waits up to a second for new entries and returns their events.
+    async fn read(&mut self, aws: &Aws) -> Result<Vec<Value>> {
+        let mut entries = self.fetch(aws).await?;
+        if (0..entries.len()).any(|at| is_failure(&entries, at) && next_of_service(&entries, at).is_none()) {
+            tokio::time::sleep(GRACE).await;
+            entries.extend(self.fetch(aws).await?);
+        }
+        put_failures_after_rollbacks(&mut entries);
+        Ok(entries.iter().flat_map(events_of).collect())
+    }
+
+    async fn fetch(&mut self, aws: &Aws) -> Result<Vec<Value>> {
+        let url = format!("{}/_tidegate/journal?after={}", aws.endpoint(), self.read);
+        let response = aws.http.send(Method::GET, &url, &[], "").await?;
+        let entries: Vec<Value> =
+            serde_json::from_slice(&response.body).with_context(|| format!("not a journal: {}", response.text()))?;
+        self.read += entries.len();
+        Ok(entries)
+    }
+}
+
+/// On AWS the failure of a deployment is announced after the start of its rollback; the emulator notes it before.
+fn put_failures_after_rollbacks(entries: &mut [Value]) {
+    for at in (0..entries.len()).rev() {
+        if let Some(next) = next_of_service(entries, at)
+            && is_failure(entries, at)
+            && text(&entries[next], "state") == "IN_PROGRESS"
+        {
+            entries[at..=next].rotate_left(1);
+        }
+    }
+}
+
+fn is_failure(entries: &[Value], at: usize) -> bool {
+    text(&entries[at], "state") == "FAILED"
+}
+
+/// Where the next entry about the same service is.
+fn next_of_service(entries: &[Value], at: usize) -> Option<usize> {
+    let service = |entry: &Value| (entry["cluster"].clone(), entry["service"].clone());
+    (at + 1..entries.len()).find(|&later| service(&entries[later]) == service(&entries[at]))
+}
+
+fn events_of(entry: &Value) -> Vec<Value> {
+    match text(entry, "kind") {
+        "push" => vec![push(entry)],
+        "deployment" if text(entry, "state") == "COMPLETED" => vec![deployment(entry), steady_state(entry)],
+        "deployment" => vec![deployment(entry)],
+        _ => Vec::new(),
+    }
+}
+
+/// The shape of the Amazon ECS developer guide, "Amazon ECS service deployment state change events".
+fn deployment(entry: &Value) -> Value {
+    let state = text(entry, "state");
+    ecs_event(
+        entry,
+        "ECS Deployment State Change",
+        json!({
+            "eventType": if state == "FAILED" { "ERROR" } else { "INFO" },
+            "eventName": format!("SERVICE_DEPLOYMENT_{state}"),
+            "clusterArn": cluster_arn(entry),
+            "deploymentId": entry["id"],
+            "updatedAt": entry["at"],
+            "reason": entry["reason"],
+        }),
+    )
+}
+
+/// The shape of the Amazon ECS developer guide, "Amazon ECS service action events".
+fn steady_state(entry: &Value) -> Value {
+    ecs_event(
+        entry,
+        "ECS Service Action",
+        json!({
+            "eventType": "INFO",
+            "eventName": "SERVICE_STEADY_STATE",
+            "clusterArn": cluster_arn(entry),
+            "createdAt": entry["at"],
+        }),
+    )
+}
+
+fn ecs_event(entry: &Value, kind: &str, detail: Value) -> Value {
+    let service = service_arn(text(entry, "cluster"), text(entry, "service"));
+    json!({
+        "source": "aws.ecs",
+        "detail-type": kind,
+        "time": entry["at"],
+        "resources": [service],
+        "detail": detail,
+    })
+}
+
+fn cluster_arn(entry: &Value) -> String {
+    format!("arn:aws:ecs:{REGION}:{ACCOUNT}:cluster/{}", text(entry, "cluster"))
+}
+
+/// The shape of the Amazon ECR user guide, "Amazon ECR events and EventBridge", with the media types that real pushes
+/// carry beyond it. An untagged manifest has an empty tag; an index has no configuration, so no artifact type.
+fn push(entry: &Value) -> Value {
+    let mut detail = json!({
+        "result": "SUCCESS",
+        "repository-name": text(entry, "repository"),
+        "image-digest": text(entry, "digest"),
+        "action-type": "PUSH",
+        "image-tag": text(entry, "tag"),
+        "manifest-media-type": text(entry, "mediaType"),
+    });
+    if let Some(kind) = entry.get("artifactMediaType").filter(|kind| kind.is_string()) {
+        detail["artifact-media-type"] = kind.clone();
+    }
+    json!({
+        "source": "aws.ecr",
+        "detail-type": "ECR Image Action",
+        "time": text(entry, "at"),
+        "resources": [],
+        "detail": detail,
+    })
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(service: &str, id: &str, state: &str) -> Value {
+        json!({ "kind": "deployment", "cluster": "staging", "service": service, "id": id, "state": state })
+    }
+
+    #[test]
+    fn a_rollback_is_told_in_the_order_of_aws() {
+        let mut entries = [
+            entry("web", "1", "COMPLETED"),
+            entry("web", "2", "IN_PROGRESS"),
+            entry("web", "2", "FAILED"),
+            entry("worker", "8", "FAILED"),
+            entry("worker", "8", "IN_PROGRESS"),
+            entry("web", "1", "IN_PROGRESS"),
+            entry("web", "1", "COMPLETED"),
+            entry("billing", "9", "FAILED"),
+        ];
+        put_failures_after_rollbacks(&mut entries);
+        let of = |service: &str| -> Vec<String> {
+            let events = entries.iter().filter(|entry| entry["service"] == service).flat_map(events_of);
+            let deployments = events.filter(|event| event["detail-type"] == "ECS Deployment State Change");
+            deployments.map(|e| format!("{} {}", e["detail"]["deploymentId"], e["detail"]["eventName"])).collect()
+        };
+        assert_eq!(
+            of("web"),
+            [
+                "\"1\" \"SERVICE_DEPLOYMENT_COMPLETED\"",
+                "\"2\" \"SERVICE_DEPLOYMENT_IN_PROGRESS\"",
+                "\"1\" \"SERVICE_DEPLOYMENT_IN_PROGRESS\"",
+                "\"2\" \"SERVICE_DEPLOYMENT_FAILED\"",
+                "\"1\" \"SERVICE_DEPLOYMENT_COMPLETED\"",
+            ]
+        );
+        assert_eq!(of("billing"), ["\"9\" \"SERVICE_DEPLOYMENT_FAILED\""]);
+    }
+
+    #[test]
+    fn an_index_has_no_artifact_type() {
+        let index = push(&json!({ "repository": "tides/web", "tag": "develop", "artifactMediaType": null }));
+        assert_eq!(index["detail"].get("artifact-media-type"), None);
+        let child = push(&json!({ "repository": "tides/web", "tag": "", "artifactMediaType": "application/x" }));
+        assert_eq!(child["detail"]["artifact-media-type"], "application/x");
+        assert_eq!(child["detail"]["image-tag"], "");
+    }
+}

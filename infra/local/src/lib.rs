@@ -1,0 +1,32 @@
+//! The local cloud: a place on this machine where Tidegate runs as it does on AWS.
+//!
+//! An emulator written in Python supplies most of AWS. What no emulator has is here. In reading order:
+//!
+//! - [`tools`] installs the emulator and cargo-lambda, [`build`] builds the functions with it.
+//! - [`emulator`] starts the emulator, with the behaviours that `launcher.py` adds to it.
+//! - [`engine`] decides what becomes of ECS tasks; [`registry`] makes and pushes the images that say so.
+//! - [`events`] publishes the events that ECR and ECS would.
+//! - [`slack`] stands in for Slack.
+//! - [`stack`] deploys `infra/template.yaml`.
+//! - [`cloud`] puts it all together for the demo and the tests.
+//!
+//! README.md tells what is the emulator's and what is ours.
+
+#![expect(clippy::disallowed_methods, reason = "the local cloud runs on this machine's clock and its processes")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "JSON values are indexed by name: reading a name that is missing gives null, and only objects are written"
+)]
+
+pub mod aws;
+pub mod build;
+pub mod cloud;
+pub mod emulator;
+pub mod engine;
+pub mod events;
+pub mod http;
+pub mod progress;
+pub mod registry;
+pub mod slack;
+pub mod stack;
+pub mod tools;

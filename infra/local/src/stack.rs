@@ -1,0 +1,147 @@
+//! Deploys `infra/template.yaml`, the very template that users deploy, as `sam package` and `sam deploy` would.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use axum::http::Method;
+use bytes::Bytes;
+use serde_yaml_ng::Value;
+
+use crate::aws::{Aws, REGION, elements};
+use crate::build;
+use crate::tools::Workspace;
+
+const NAME: &str = "tidegate";
+/// The bucket with the functions' zips, `<binary>.zip`.
+pub const BUCKET: &str = "tidegate-local-artifacts";
+const VERSION: &str = "2010-05-15";
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What the stack made.
+#[derive(Debug, Clone, Default)]
+pub struct Stack {
+    /// The stack's outputs.
+    pub outputs: BTreeMap<String, String>,
+    /// The physical names of its resources by their logical names.
+    pub resources: BTreeMap<String, String>,
+}
+
+impl Stack {
+    /// Packages the template with the functions that were built, and deploys it.
+    pub async fn deploy(aws: &Aws, workspace: &Workspace, parameters: &[(&str, &str)]) -> Result<Self> {
+        let path = workspace.root.join("infra/template.yaml");
+        let text = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+        let mut template: Value = serde_yaml_ng::from_str(&text).context("infra/template.yaml is not YAML")?;
+        package(aws, workspace, &mut template).await?;
+        create(aws, &serde_yaml_ng::to_string(&template)?, parameters).await?;
+        describe(aws).await
+    }
+
+    /// An output, which the template must have.
+    pub fn output(&self, name: &str) -> Result<&str> {
+        let output = self.outputs.get(name).map(String::as_str);
+        output.with_context(|| format!("the template has no output {name}, only {:?}", self.outputs.keys()))
+    }
+
+    /// The physical name of a resource, which the template must have.
+    pub fn resource(&self, logical: &str) -> Result<&str> {
+        let resource = self.resources.get(logical).map(String::as_str);
+        resource.with_context(|| format!("the template has no resource {logical}, only {:?}", self.resources.keys()))
+    }
+}
+
+/// Uploads the zip of every function and points the template to it.
+async fn package(aws: &Aws, workspace: &Workspace, template: &mut Value) -> Result<()> {
+    let location = format!(
+        "<CreateBucketConfiguration><LocationConstraint>{REGION}</LocationConstraint></CreateBucketConfiguration>"
+    );
+    let created = aws.send("s3", Method::PUT, &format!("/{BUCKET}"), &[], location).await?;
+    ensure!(created.status.is_success(), "the bucket for the functions cannot be made: {}", created.text());
+    let resources = template.get_mut("Resources").and_then(Value::as_mapping_mut).context("a template of nothing")?;
+    for (name, resource) in resources {
+        if resource.get("Type").and_then(Value::as_str) != Some("AWS::Serverless::Function") {
+            continue;
+        }
+        let binary = resource.get("Metadata").and_then(|m| m.get("BuildProperties")).and_then(|b| b.get("Binary"));
+        let binary = binary.and_then(Value::as_str).with_context(|| format!("{name:?} names no binary to build"))?;
+        let code = build::zip(workspace, binary)?;
+        let key = format!("{binary}.zip");
+        let uploaded = aws.send("s3", Method::PUT, &format!("/{BUCKET}/{key}"), &[], Bytes::from(code)).await?;
+        ensure!(uploaded.status.is_success(), "{key} cannot be uploaded: {}", uploaded.text());
+        let location = BTreeMap::from([("Bucket", BUCKET), ("Key", &key)]);
+        let properties = resource.get_mut("Properties").context("a function without properties")?;
+        *properties.get_mut("CodeUri").context("a function without CodeUri")? = serde_yaml_ng::to_value(location)?;
+    }
+    Ok(())
+}
+
+async fn create(aws: &Aws, template: &str, parameters: &[(&str, &str)]) -> Result<()> {
+    let change_set = ("ChangeSetName", "local");
+    let stack = ("StackName", NAME);
+    let keys: Vec<[String; 2]> = (1..=parameters.len())
+        .map(|n| ["Key", "Value"].map(|part| format!("Parameters.member.{n}.Parameter{part}")))
+        .collect();
+    let mut input = vec![
+        stack,
+        change_set,
+        ("ChangeSetType", "CREATE"),
+        ("TemplateBody", template),
+        ("Capabilities.member.1", "CAPABILITY_NAMED_IAM"),
+        ("Capabilities.member.2", "CAPABILITY_AUTO_EXPAND"),
+    ];
+    for ([key, value], (name, content)) in keys.iter().zip(parameters) {
+        input.push((key, name));
+        input.push((value, content));
+    }
+    call(aws, "CreateChangeSet", &input).await?;
+    wait(aws, "DescribeChangeSet", &[stack, change_set], "Status").await?;
+    call(aws, "ExecuteChangeSet", &[stack, change_set]).await?;
+    wait(aws, "DescribeStacks", &[stack], "StackStatus").await
+}
+
+/// Asks until the status is complete or failed; a failure is explained by the stack's own events.
+async fn wait(aws: &Aws, operation: &str, input: &[(&str, &str)], element: &str) -> Result<()> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let answer = call(aws, operation, input).await?;
+        let status = elements(&answer, element).next().unwrap_or("unknown").to_owned();
+        if status == "CREATE_COMPLETE" {
+            return Ok(());
+        }
+        if Instant::now() > deadline || ["FAILED", "ROLLBACK", "DELETE"].iter().any(|word| status.contains(word)) {
+            let reason = elements(&answer, "StatusReason").next().unwrap_or_default();
+            bail!("the stack was not deployed: {element} {status} {reason}\n{}", failures(aws).await);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn failures(aws: &Aws) -> String {
+    let events = call(aws, "DescribeStackEvents", &[("StackName", NAME)]).await.unwrap_or_default();
+    let line = |event: &str| {
+        let part = |name| elements(event, name).next().unwrap_or_default().to_owned();
+        format!("  {} {}: {}", part("LogicalResourceId"), part("ResourceStatus"), part("ResourceStatusReason"))
+    };
+    elements(&events, "member").filter(|e| e.contains("FAILED")).map(line).collect::<Vec<_>>().join("\n")
+}
+
+async fn describe(aws: &Aws) -> Result<Stack> {
+    let pairs = |xml: &str, key: &str, value: &str| {
+        elements(xml, "member")
+            .filter_map(|m| Some((elements(m, key).next()?.to_owned(), elements(m, value).next()?.to_owned())))
+            .collect()
+    };
+    let stacks = call(aws, "DescribeStacks", &[("StackName", NAME)]).await?;
+    let outputs = elements(&stacks, "Outputs").next().unwrap_or_default();
+    let resources = call(aws, "DescribeStackResources", &[("StackName", NAME)]).await?;
+    Ok(Stack {
+        outputs: pairs(outputs, "OutputKey", "OutputValue"),
+        resources: pairs(&resources, "LogicalResourceId", "PhysicalResourceId"),
+    })
+}
+
+async fn call(aws: &Aws, operation: &str, input: &[(&str, &str)]) -> Result<String> {
+    aws.query("cloudformation", VERSION, operation, input).await
+}

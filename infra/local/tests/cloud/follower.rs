@@ -1,0 +1,169 @@
+//! A service that follows an image, and what the tests do to it.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use local::cloud::Cloud;
+use local::registry::{self, Behaviour, Image};
+use serde_json::{Value, json};
+
+pub(crate) const CLUSTER: &str = "staging";
+pub(crate) const SIDECAR: &str = "public.ecr.aws/datadog/agent:7.59.0";
+
+/// A service called like its family, that follows `tag:develop` of the repository `tides/<name>`.
+pub(crate) struct Follower {
+    pub(crate) cloud: &'static Cloud,
+    pub(crate) name: &'static str,
+    pub(crate) repository: String,
+}
+
+impl Follower {
+    /// A steady service with one task that runs the image `tides/<name>:first`.
+    pub(crate) async fn steady(cloud: &'static Cloud, name: &'static str) -> Result<Self> {
+        Self::steady_with(cloud, name, json!({}), json!({})).await
+    }
+
+    /// As [`Self::steady`], with more fields of the task definition and of the service.
+    pub(crate) async fn steady_with(
+        cloud: &'static Cloud,
+        name: &'static str,
+        definition: Value,
+        service: Value,
+    ) -> Result<Self> {
+        let follower = Self::registered(cloud, name, definition).await?;
+        follower.create_service(name, service).await?;
+        Ok(follower)
+    }
+
+    /// A repository with an image, and a task definition that uses it: no service yet.
+    pub(crate) async fn registered(cloud: &'static Cloud, name: &'static str, definition: Value) -> Result<Self> {
+        let follower = Self { cloud, name, repository: format!("tides/{name}") };
+        cloud.create_repository(&follower.repository).await?;
+        cloud.push(&follower.repository, "first", &follower.image("0.9.0", Behaviour::Healthy)?).await?;
+        let mut document = json!({
+            "family": name,
+            "containerDefinitions": [
+                { "name": "app", "image": follower.reference("first"), "memory": 256, "essential": true },
+                { "name": "sidecar", "image": SIDECAR, "memory": 128, "essential": false },
+            ],
+        });
+        merge(&mut document, definition);
+        cloud.register(&document).await?;
+        Ok(follower)
+    }
+
+    pub(crate) async fn create_service(&self, service: &str, more: Value) -> Result<()> {
+        let mut input = json!({
+            "cluster": CLUSTER,
+            "serviceName": service,
+            "taskDefinition": self.name,
+            "desiredCount": 1,
+            "tags": [{ "key": format!("tidegate:follow/{}", self.repository), "value": "tag:develop" }],
+        });
+        merge(&mut input, more);
+        self.cloud.create_service(&input).await?;
+        self.cloud.wait_until_steady(CLUSTER, service).await?;
+        Ok(())
+    }
+
+    pub(crate) fn image(&self, version: &str, behaviour: Behaviour) -> Result<Image> {
+        let source = format!("https://example.com/{}", self.name);
+        Image::build(&source, version, "8f4e2d1c0b7a69584736251403f2e1d0c9b8a796", behaviour)
+    }
+
+    pub(crate) fn reference(&self, tag: &str) -> String {
+        format!("{}/{}:{tag}", registry::host(), self.repository)
+    }
+
+    pub(crate) fn pinned(&self, digest: &str) -> String {
+        format!("{}/{}@{digest}", registry::host(), self.repository)
+    }
+
+    /// Pushes a new image under the tag that the service follows.
+    pub(crate) async fn push(&self, version: &str, behaviour: Behaviour) -> Result<String> {
+        self.cloud.push(&self.repository, "develop", &self.image(version, behaviour)?).await
+    }
+
+    pub(crate) async fn service(&self) -> Result<Value> {
+        self.cloud.service(CLUSTER, self.name).await
+    }
+
+    pub(crate) async fn history(&self) -> Result<Vec<Value>> {
+        self.cloud.history(CLUSTER, self.name).await
+    }
+
+    pub(crate) async fn revisions(&self) -> Result<usize> {
+        Ok(self.cloud.revisions(self.name).await?.len())
+    }
+
+    pub(crate) fn deployments(&self) -> usize {
+        self.cloud.deployments_started(CLUSTER, self.name).len()
+    }
+
+    /// The revision that the service's tasks run, when they all run the same.
+    pub(crate) async fn runs(&self) -> Result<String> {
+        let running = self.cloud.running(CLUSTER, self.name).await?;
+        match &running[..] {
+            [(revision, _)] => Ok(revision.clone()),
+            other => anyhow::bail!("{} runs {other:?}", self.name),
+        }
+    }
+
+    /// The image of the container `app` in what the service runs.
+    pub(crate) async fn runs_image(&self) -> Result<Value> {
+        let definition = self.cloud.task_definition(&self.runs().await?).await?;
+        Ok(definition["taskDefinition"]["containerDefinitions"][0]["image"].clone())
+    }
+
+    /// The decisions of the deploy function about this digest for this service.
+    pub(crate) async fn decisions(&self, digest: &str) -> Result<Vec<Value>> {
+        let mut decisions = self.cloud.decisions("deploy").await?;
+        decisions.retain(|d| d["digest"] == digest && d["service"] == format!("{CLUSTER}/{}", self.name));
+        Ok(decisions)
+    }
+
+    /// Waits for the `n`th decision about this digest for this service, and returns it.
+    pub(crate) async fn wait_for_decision(&self, digest: &str, n: usize) -> Result<Value> {
+        let what = format!("decision {n} on {digest} for {}", self.name);
+        self.cloud
+            .wait_for(&what, Duration::from_secs(15), || async {
+                let decisions = self.decisions(digest).await?;
+                Ok(decisions.get(n - 1).cloned().ok_or_else(|| format!("{decisions:?}")))
+            })
+            .await
+    }
+
+    /// Waits for the decision about the push of this digest, which nobody follows.
+    pub(crate) async fn wait_for_skipped_push(&self, digest: &str) -> Result<Value> {
+        self.cloud
+            .wait_for(&format!("a decision about {}", self.repository), Duration::from_secs(15), || async {
+                let decisions = self.cloud.decisions("deploy").await?;
+                let found = decisions.iter().find(|d| d["digest"] == digest && d.get("service").is_none()).cloned();
+                Ok(found.ok_or_else(|| format!("{} other decisions", decisions.len())))
+            })
+            .await
+    }
+
+    /// The event of the tagged push of this digest.
+    pub(crate) fn push_event(&self, digest: &str) -> Result<Value> {
+        let is_it = |event: &Value| event["detail"]["image-digest"] == digest && event["detail"]["image-tag"] != "";
+        self.cloud.events.published().into_iter().find(is_it).context("the push was not announced")
+    }
+}
+
+/// A record without what the announcing of it writes down.
+pub(crate) fn without_telling(record: &Value) -> Value {
+    let mut record = record.clone();
+    if let Some(record) = record.as_object_mut() {
+        for name in ["slack_channel", "slack_told", "slack_ts", "sns_told", "telling_until"] {
+            record.remove(name);
+        }
+    }
+    record
+}
+
+fn merge(object: &mut Value, more: Value) {
+    if let (Value::Object(object), Value::Object(more)) = (object, more) {
+        object.extend(more);
+    }
+}

@@ -1,0 +1,35 @@
+//! The functions as they are built and deployed, end to end in the local cloud.
+//!
+//! All tests share one cloud and run at the same time, so each has services and repositories of its own.
+//! The cloud ends with the test process: statics are not dropped, but the emulator watches its parent.
+
+#![expect(clippy::indexing_slicing, reason = "JSON values are indexed by name: a name that is missing gives null")]
+
+mod announcements;
+mod deployments;
+mod failures;
+mod follower;
+mod smoke;
+
+use std::future::Future;
+use std::sync::LazyLock;
+
+use anyhow::{Context as _, Result};
+use local::cloud::{Cloud, SlackSecret};
+use tokio::runtime::Runtime;
+
+static CLOUD: LazyLock<Result<(Runtime, Cloud)>> = LazyLock::new(|| {
+    let runtime = Runtime::new()?;
+    let cloud = runtime.block_on(Cloud::start(SlackSecret::BotToken, &local::progress::lines()))?;
+    Ok((runtime, cloud))
+});
+
+/// Runs a test in the shared cloud.
+fn scenario<F>(test: impl FnOnce(&'static Cloud) -> F) -> Result<()>
+where
+    F: Future<Output = Result<()>>,
+{
+    let (runtime, cloud) =
+        CLOUD.as_ref().map_err(|error| anyhow::anyhow!("the local cloud did not start: {error:#}"))?;
+    runtime.block_on(test(cloud)).context("in the local cloud")
+}
