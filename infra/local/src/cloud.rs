@@ -14,7 +14,7 @@ use crate::aws::{ACCOUNT, Aws, REGION, elements};
 use crate::build;
 use crate::emulator::{self, Emulator};
 use crate::engine::Engine;
-use crate::events::Publisher;
+use crate::events::{self, Publisher};
 use crate::progress::{Progress, Step};
 use crate::registry::{self, Image};
 use crate::slack::{CHANNEL, Slack, TOKEN};
@@ -173,18 +173,15 @@ impl Cloud {
     }
 
     /// The ids of all deployments that a service ever started, oldest first.
-    pub fn deployments_started(&self, cluster: &str, service: &str) -> Vec<String> {
-        let arn = service_arn(cluster, service);
-        let mut ids = Vec::new();
-        for event in self.events.published() {
-            if event.pointer("/resources/0").is_some_and(|r| *r == arn)
-                && let Some(id) = event.pointer("/detail/deploymentId").and_then(Value::as_str)
-                && !ids.iter().any(|known| known == id)
-            {
-                ids.push(id.to_owned());
+    pub async fn deployments_started(&self, cluster: &str, service: &str) -> Result<Vec<String>> {
+        let mut ids: Vec<String> = Vec::new();
+        for entry in events::journal(&self.aws, 0).await? {
+            let id = string(&entry, "id");
+            if entry["cluster"] == cluster && entry["service"] == service && !ids.contains(&id) {
+                ids.push(id);
             }
         }
-        ids
+        Ok(ids)
     }
 
     // --- Tidegate ---

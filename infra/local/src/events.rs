@@ -16,6 +16,9 @@ use crate::cloud::service_arn;
 /// How long to wait for what belongs to a failed deployment: the start of its rollback, written just after it.
 const GRACE: Duration = Duration::from_millis(50);
 
+/// EventBridge takes so many events in a call.
+const ENTRIES_PER_CALL_MAX: usize = 10;
+
 /// The publisher, which ends when it is dropped.
 #[derive(Debug)]
 pub struct Publisher {
@@ -48,7 +51,7 @@ impl Publisher {
             let mut journal = Journal::default();
             loop {
                 let outcome = match journal.read(&client).await {
-                    Ok(events) => publish_all(&client, &log, events).await,
+                    Ok(events) => publish(&client, &log, &events).await,
                     Err(error) => Err(error),
                 };
                 if let Err(error) = outcome {
@@ -61,10 +64,9 @@ impl Publisher {
         Self { aws, published, task }
     }
 
-    /// Publishes one more event: an object with `source`, `detail-type`, `resources` and `detail`. Returns it as
-    /// EventBridge delivers it.
-    pub async fn publish(&self, event: &Value) -> Result<Value> {
-        publish(&self.aws, &self.published, event).await
+    /// Publishes one more event: an object with `source`, `detail-type`, `resources` and `detail`.
+    pub async fn publish(&self, event: &Value) -> Result<()> {
+        publish(&self.aws, &self.published, std::slice::from_ref(event)).await
     }
 
     /// The events published so far, as EventBridge delivered them.
@@ -73,35 +75,47 @@ impl Publisher {
     }
 }
 
-async fn publish_all(aws: &Aws, published: &Published, events: Vec<Value>) -> Result<()> {
-    for event in events {
-        publish(aws, published, &event).await?;
+async fn publish(aws: &Aws, published: &Published, events: &[Value]) -> Result<()> {
+    for events in events.chunks(ENTRIES_PER_CALL_MAX) {
+        let entries: Vec<Value> = events.iter().map(entry).collect();
+        let answer = aws.events("PutEvents", &json!({ "Entries": entries })).await?;
+        for (at, event) in events.iter().enumerate() {
+            let Some(id) = answer["Entries"][at].get("EventId") else {
+                bail!("EventBridge refused an event: {answer}");
+            };
+            published.lock().push(delivered(event, id));
+        }
     }
     Ok(())
 }
 
-async fn publish(aws: &Aws, published: &Published, event: &Value) -> Result<Value> {
-    let mut event = event.clone();
-    let part = |name: &str| event.get(name).with_context(|| format!("an event without {name}"));
-    let entry = json!({
-        "Source": part("source")?,
-        "DetailType": part("detail-type")?,
+fn entry(event: &Value) -> Value {
+    json!({
+        "Source": event["source"],
+        "DetailType": event["detail-type"],
         "Resources": event.get("resources").unwrap_or(&json!([])),
-        "Detail": part("detail")?.to_string(),
-    });
-    let answer = aws.events("PutEvents", &json!({ "Entries": [entry] })).await?;
-    let Some(id) = answer.pointer("/Entries/0/EventId") else {
-        bail!("EventBridge refused an event: {answer}");
-    };
+        "Detail": event["detail"].to_string(),
+    })
+}
+
+/// The event as EventBridge delivers it.
+fn delivered(event: &Value, id: &Value) -> Value {
+    let mut event = event.clone();
     event["version"] = json!("0");
-    if let Some((seconds, _)) = event["time"].as_str().and_then(|time| time.split_once('.')) {
-        event["time"] = json!(format!("{seconds}Z"));
-    }
     event["id"] = id.clone();
     event["account"] = json!(ACCOUNT);
     event["region"] = json!(REGION);
-    published.lock().push(event.clone());
-    Ok(event)
+    if let Some((seconds, _)) = event["time"].as_str().and_then(|time| time.split_once('.')) {
+        event["time"] = json!(format!("{seconds}Z"));
+    }
+    event
+}
+
+/// What the launcher wrote down after the first `read` entries. Waits up to a second for something.
+pub async fn journal(aws: &Aws, read: usize) -> Result<Vec<Value>> {
+    let url = format!("{}/_tidegate/journal?after={read}", aws.endpoint());
+    let response = aws.http.send(Method::GET, &url, &[], "").await?;
+    serde_json::from_slice(&response.body).with_context(|| format!("not a journal: {}", response.text()))
 }
 
 /// The emulator's journal, read entry by entry.
@@ -123,10 +137,7 @@ impl Journal {
     }
 
     async fn fetch(&mut self, aws: &Aws) -> Result<Vec<Value>> {
-        let url = format!("{}/_tidegate/journal?after={}", aws.endpoint(), self.read);
-        let response = aws.http.send(Method::GET, &url, &[], "").await?;
-        let entries: Vec<Value> =
-            serde_json::from_slice(&response.body).with_context(|| format!("not a journal: {}", response.text()))?;
+        let entries = journal(aws, self.read).await?;
         self.read += entries.len();
         Ok(entries)
     }

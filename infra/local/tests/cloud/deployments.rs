@@ -109,7 +109,7 @@ fn an_event_delivered_again_changes_nothing() -> Result<()> {
         cloud.wait_until_steady(CLUSTER, "buoy").await?;
         let seen = || async {
             let history = buoy.history().await?.iter().map(without_telling).collect::<Vec<_>>();
-            anyhow::Ok((buoy.revisions().await?, buoy.deployments(), history))
+            anyhow::Ok((buoy.revisions().await?, buoy.deployments().await?, history))
         };
         let before = seen().await?;
         assert_eq!((before.0, before.1), (2, 2), "one revision and one deployment more than the first");
@@ -140,7 +140,9 @@ fn an_event_delivered_twice_at_once_starts_one_rollout() -> Result<()> {
         let decisions = [one?, other?].map(|response| response["decisions"][0].clone());
         assert!(decisions.iter().any(|decision| decision["action"] == "deploy"), "{decisions:#?}");
         cloud.wait_for_record(CLUSTER, "reef", "succeeded").await?;
-        assert_eq!((reef.revisions().await?, reef.deployments(), reef.history().await?.len()), (2, 2, 1));
+        let history = reef.history().await?;
+        let seen = (reef.revisions().await?, reef.deployments().await?, history.len());
+        assert_eq!(seen, (2, 2, 1), "{decisions:#?}\n{history:#?}\n{:#?}", reef.decisions(&digest).await?);
         Ok(())
     })
 }
@@ -220,7 +222,7 @@ fn another_tag_and_a_push_without_a_tag_are_not_deployed() -> Result<()> {
         let decision = dock.wait_for_decision(&digest, 1).await?;
         assert_eq!(decision["action"], "skip");
         assert_eq!(decision["reason"], "the service follows tag:develop");
-        assert_eq!((dock.revisions().await?, dock.deployments(), dock.history().await?.len()), (1, 1, 0));
+        assert_eq!((dock.revisions().await?, dock.deployments().await?, dock.history().await?.len()), (1, 1, 0));
         Ok(())
     })
 }
@@ -235,7 +237,7 @@ fn a_service_of_code_deploy_is_skipped_with_its_reason() -> Result<()> {
         assert_eq!(decision["action"], "skip");
         let reason = decision["reason"].as_str().unwrap_or_default();
         assert!(reason.contains("CODE_DEPLOY"), "{reason}");
-        assert_eq!((marina.revisions().await?, marina.deployments()), (1, 1));
+        assert_eq!((marina.revisions().await?, marina.deployments().await?), (1, 1));
         Ok(())
     })
 }

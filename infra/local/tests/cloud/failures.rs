@@ -27,13 +27,13 @@ fn a_crashing_image_fails_and_its_replay_is_not_deployed() -> Result<()> {
         let after = cloud.wait_until_steady(CLUSTER, "breakwater").await?;
         assert_eq!(primary(&after)["id"], good["ecs_deployment_id"]);
         assert_eq!(breakwater.runs().await?, good["revision_to"]);
-        let before = (breakwater.revisions().await?, breakwater.deployments());
+        let before = (breakwater.revisions().await?, breakwater.deployments().await?);
 
         cloud.deliver("deploy", &breakwater.push_event(&bad)?).await?;
         let decision = breakwater.wait_for_decision(&bad, 2).await?;
         assert_eq!(decision["action"], "skip", "{decision}");
         assert!(decision["reason"].as_str().unwrap_or_default().contains("failed"), "{decision}");
-        assert_eq!((breakwater.revisions().await?, breakwater.deployments()), before);
+        assert_eq!((breakwater.revisions().await?, breakwater.deployments().await?), before);
 
         // The old deployment completed a second time; its record and its message did not move.
         let history = breakwater.history().await?;

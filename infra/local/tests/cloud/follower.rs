@@ -96,8 +96,8 @@ impl Follower {
         Ok(self.cloud.revisions(self.name).await?.len())
     }
 
-    pub(crate) fn deployments(&self) -> usize {
-        self.cloud.deployments_started(CLUSTER, self.name).len()
+    pub(crate) async fn deployments(&self) -> Result<usize> {
+        Ok(self.cloud.deployments_started(CLUSTER, self.name).await?.len())
     }
 
     /// The revision that the service's tasks run, when they all run the same.

@@ -118,7 +118,11 @@ impl<'a> Story<'a> {
         self.say("Slack", "the same message, edited:");
         self.quote(&message.rendered());
         self.check("it is one message, edited in place", &true, &(message.versions.len() > 1))?;
-        self.check("staging/worker was not touched", &1, &self.cloud.deployments_started("staging", "worker").len())?;
+        self.check(
+            "staging/worker was not touched",
+            &1,
+            &self.cloud.deployments_started("staging", "worker").await?.len(),
+        )?;
         Ok(image)
     }
 
@@ -275,7 +279,7 @@ impl<'a> Story<'a> {
     /// Revisions, deployments and records of a service.
     async fn count(&self, cluster: &str, service: &str) -> Result<(usize, usize, usize)> {
         let revisions = self.cloud.revisions(&format!("{service}-{cluster}")).await?.len();
-        let deployments = self.cloud.deployments_started(cluster, service).len();
+        let deployments = self.cloud.deployments_started(cluster, service).await?.len();
         Ok((revisions, deployments, self.cloud.history(cluster, service).await?.len()))
     }
 
