@@ -29,6 +29,9 @@ const READ_ONLY: &[&str] = &[
 /// ([service quotas](https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-quotas.html)).
 const SIZE_BYTES_MAX: usize = 64 * 1024;
 
+/// Most tags that a resource takes. The owner's go first: ours is only for people to read.
+const TAGS_MAX: usize = 50;
+
 /// A registered revision.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskDefinition {
@@ -107,7 +110,9 @@ impl TaskDefinition {
         let ours = Tag::image_tag(&repository.name, image_tag);
         let mut tags: Vec<Tag> =
             self.tags.iter().filter(|tag| !tag.key.starts_with("aws:") && tag.key != ours.key).cloned().collect();
-        tags.push(ours);
+        if tags.len() < TAGS_MAX {
+            tags.push(ours);
+        }
         Draft { body, tags, changes }
     }
 }
@@ -226,6 +231,15 @@ mod tests {
             request["tags"],
             json!([{"key": "team", "value": "payments"}, {"key": "tidegate:tag/tides/web", "value": "develop"}])
         );
+    }
+
+    #[test]
+    fn our_tag_gives_way_where_the_owner_has_used_up_the_fifty() {
+        let mut base = described(&json!({}));
+        base.tags = (0..50).map(|number| Tag::new(format!("owner-{number}"), "")).collect();
+        let request = base.with_image(&web(), DIGEST, "develop").request();
+        assert_eq!(request["tags"].as_array().unwrap().len(), 50);
+        assert!(!request["tags"].to_string().contains("tidegate:"));
     }
 
     #[test]

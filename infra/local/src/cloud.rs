@@ -46,6 +46,8 @@ pub struct Cloud {
     pub events: Publisher,
     /// What the stack made.
     pub stack: Stack,
+    /// The tools it was made with.
+    pub tools: Tools,
     _engine: Engine,
     emulator: Emulator,
 }
@@ -81,7 +83,7 @@ impl Cloud {
         let warn = Arc::clone(progress);
         let events = Publisher::start(aws.clone(), move |problem| warn(Step::Warning(problem)));
         progress(Step::Finished);
-        Ok(Self { aws, slack, events, stack, _engine: engine, emulator })
+        Ok(Self { aws, slack, events, stack, tools, _engine: engine, emulator })
     }
 
     /// The emulator's log file.

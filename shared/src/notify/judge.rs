@@ -14,7 +14,8 @@ use crate::record::{Record, State};
 const CLOCK_DIFFERENCE: TimeDelta = TimeDelta::seconds(30);
 
 /// What a record becomes after `change`, with the reason; `None` while it is still rolling, or is none of this event's
-/// business. `service` is ECS's present view, `None` where the service is gone.
+/// business. `service` is ECS's present view, `None` where the service is gone. ECS shows a deleted service for a while,
+/// as DRAINING and then INACTIVE.
 #[must_use]
 pub fn judge(record: &Record, service: Option<&Service>, change: &DeploymentChange) -> Option<(State, String)> {
     let id = record.ecs_deployment_id.as_deref().filter(|_| record.state == State::Rolling)?;
@@ -25,7 +26,7 @@ pub fn judge(record: &Record, service: Option<&Service>, change: &DeploymentChan
             Change::InProgress | Change::Other(_) => {}
         }
     }
-    let Some(service) = service else {
+    let Some(service) = service.filter(|service| service.status == "ACTIVE") else {
         return Some((State::Failed, "the service was deleted before the rollout completed".into()));
     };
     let primary = service.primary()?;
@@ -34,7 +35,7 @@ pub fn judge(record: &Record, service: Option<&Service>, change: &DeploymentChan
             "COMPLETED" => Some((State::Succeeded, "the rollout completed".into())),
             "FAILED" => Some((State::Failed, or(&ours.rollout_state_reason, "ECS reports the deployment as failed"))),
             _ if ours.status == "PRIMARY" => None,
-            _ => Some(displaced_by(&primary.id, primary.created_at > ours.created_at)),
+            _ => Some(displaced_by(&primary.id, primary.created_at >= ours.created_at)),
         };
     }
     let started = record.started_at?;
@@ -42,7 +43,8 @@ pub fn judge(record: &Record, service: Option<&Service>, change: &DeploymentChan
     Some(displaced_by(&primary.id, primary_created > started - CLOCK_DIFFERENCE))
 }
 
-/// Another deployment is PRIMARY. A newer one took our place; an older one means that ECS went back to it.
+/// Another deployment is PRIMARY. A newer one took our place, or one of the same moment, for what ECS goes back to is
+/// older; an older one means that ECS went back to it.
 fn displaced_by(primary: &str, primary_is_newer: bool) -> (State, String) {
     if primary_is_newer {
         (State::Superseded, format!("the newer deployment {primary} took its place"))
@@ -120,6 +122,13 @@ mod tests {
     }
 
     #[test]
+    fn two_deployments_of_one_moment_are_no_rollback() {
+        let other = deployment(OTHER, "PRIMARY", "IN_PROGRESS", STARTED);
+        let both = [other, deployment(OURS, "ACTIVE", "IN_PROGRESS", STARTED)];
+        assert_eq!(judged(&event(Change::InProgress, OTHER), &both), Some(State::Superseded));
+    }
+
+    #[test]
     fn a_lost_completed_is_found_by_the_next_event_of_the_service() {
         let live = [deployment(OURS, "PRIMARY", "COMPLETED", STARTED)];
         assert_eq!(judged(&event(Change::InProgress, OURS), &live), Some(State::Succeeded));
@@ -136,9 +145,13 @@ mod tests {
 
     #[test]
     fn a_deleted_service_ends_the_record() {
-        let (state, reason) = judge(&record(State::Rolling), None, &event(Change::InProgress, OURS)).unwrap();
-        assert_eq!(state, State::Failed);
-        assert!(reason.contains("deleted"));
+        let draining = service_with(json!({"status": "DRAINING", "deployments": []}));
+        for service in [None, Some(&draining)] {
+            let change = event(Change::InProgress, OURS);
+            let (state, reason) = judge(&record(State::Rolling), service, &change).unwrap();
+            assert_eq!(state, State::Failed);
+            assert!(reason.contains("deleted"));
+        }
     }
 
     #[test]

@@ -62,6 +62,8 @@ fn instructions(cloud: &Cloud) -> Result<String> {
     let deploy = cloud.stack.output("DeployFunctionName")?;
     let table = cloud.stack.output("TableName")?;
     let log = cloud.emulator_log();
+    let cargo_lambda = cloud.tools.bin().join("cargo-lambda");
+    let cargo_lambda = cargo_lambda.display();
     Ok(format!(
         "
   Push an image of your own (in another terminal):
@@ -71,8 +73,8 @@ fn instructions(cloud: &Cloud) -> Result<String> {
     docker tag IMAGE 127.0.0.1:{port}/tides/web:develop && docker push 127.0.0.1:{port}/tides/web:develop
 
   Invoke a function with a sample event:
-    cargo lambda invoke --invoke-address 127.0.0.1 --invoke-port {port} {deploy} --data-file events/ecr-image-action-push-tagged-index.json
     curl -s {endpoint}/2015-03-31/functions/{deploy}/invocations -d @events/ecr-image-action-push-tagged-index.json
+    {cargo_lambda} lambda invoke --invoke-address 127.0.0.1 --invoke-port {port} {deploy} --data-file events/ecr-image-action-push-tagged-index.json
 
   Look around with the AWS CLI:
     export AWS_ACCESS_KEY_ID={ACCOUNT} AWS_SECRET_ACCESS_KEY=local AWS_DEFAULT_REGION={REGION} AWS_ENDPOINT_URL={endpoint}
