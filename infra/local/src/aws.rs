@@ -185,6 +185,11 @@ fn encode(text: &str) -> String {
     encoded
 }
 
+/// The ARN of a service.
+pub fn service_arn(cluster: &str, service: &str) -> String {
+    format!("arn:aws:ecs:{REGION}:{ACCOUNT}:service/{cluster}/{service}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -351,11 +351,6 @@ pub fn primary(service: &Value) -> Value {
     deployments.find(|deployment| string(deployment, "status") == "PRIMARY").cloned().unwrap_or_default()
 }
 
-/// The ARN of a service.
-pub fn service_arn(cluster: &str, service: &str) -> String {
-    format!("arn:aws:ecs:{REGION}:{ACCOUNT}:service/{cluster}/{service}")
-}
-
 /// This machine's architecture, in Lambda's words.
 fn architecture() -> &'static str {
     match std::env::consts::ARCH {

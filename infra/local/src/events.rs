@@ -10,8 +10,7 @@ use axum::http::Method;
 use serde_json::{Value, json};
 use tokio::task::AbortHandle;
 
-use crate::aws::{ACCOUNT, Aws, REGION};
-use crate::cloud::service_arn;
+use crate::aws::{ACCOUNT, Aws, REGION, service_arn};
 
 /// How long to wait for what belongs to a failed deployment: the start of its rollback, written just after it.
 const GRACE: Duration = Duration::from_millis(50);
