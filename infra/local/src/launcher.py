@@ -10,6 +10,7 @@ import copy
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -63,6 +64,23 @@ async def with_journal(scope, receive, send, emulator=app.app):
 
 
 app.app = with_journal
+
+
+# Invoking by hand. `cargo lambda invoke` and a plain curl sign nothing, so they are taken for the account's owner.
+
+INVOCATION = re.compile(r"/2015-03-31/functions/[^/]+/invocations")
+OWNER = b"AWS4-HMAC-SHA256 Credential=%s/20261101/%s/lambda/aws4_request, SignedHeaders=host, Signature=none"
+
+
+async def with_unsigned_invocations(scope, receive, send, emulator=app.app):
+    if scope["type"] == "http" and INVOCATION.fullmatch(scope["path"]):
+        if not any(name == b"authorization" for name, _ in scope["headers"]):
+            owner = OWNER % (os.environ["MINISTACK_ACCOUNT_ID"].encode(), os.environ["MINISTACK_REGION"].encode())
+            scope = {**scope, "headers": [*scope["headers"], (b"authorization", owner)]}
+    await emulator(scope, receive, send)
+
+
+app.app = with_unsigned_invocations
 
 
 # EventBridge. The publisher stands in for AWS, so it may use sources that begin with `aws.`.

@@ -242,3 +242,16 @@ fn deployment_events(cloud: &Cloud, id: &str) -> Vec<String> {
     events.retain(|event| event["detail"]["deploymentId"] == id);
     events.iter().filter_map(|event| event["detail"]["eventName"].as_str().map(str::to_owned)).collect()
 }
+
+#[test]
+fn a_function_can_be_invoked_without_a_signature() -> Result<()> {
+    scenario(|cloud| async move {
+        let function = cloud.stack.output("DeployFunctionName")?;
+        let url = format!("{}/2015-03-31/functions/{function}/invocations", cloud.aws.endpoint());
+        let event = include_str!("../../../../events/ecr-image-action-delete.json");
+        let response = cloud.aws.http.send(Method::POST, &url, &[], event).await?;
+        let answer: Value = serde_json::from_slice(&response.body)?;
+        assert_eq!(answer["decisions"][0]["action"], "skip", "as `cargo lambda invoke` does: {answer}");
+        Ok(())
+    })
+}
