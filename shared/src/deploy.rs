@@ -84,11 +84,7 @@ impl Deployer {
         let (image, services) = try_join(self.image_of(push), self.services(&followers)).await?;
 
         let mut handled = Handled::default();
-        for gone in gone(&followers, &services) {
-            let reason = "the service no longer exists";
-            let decision = Decision { service: Some(gone), ..skip_push(push, reason) };
-            handled.decisions.push(decision);
-        }
+        handled.decisions.extend(missing(&followers, &services).iter().map(|service| gone(push, service)));
         let revisions = Revisions::new(&self.ecs);
         let (image, revisions) = (image.as_ref(), &revisions);
         let mut results = stream::iter(services)
@@ -131,51 +127,66 @@ impl Deployer {
         deadline: DateTime<Utc>,
     ) -> Result<Decision, Error> {
         loop {
-            let primary = service.primary().map(|deployment| deployment.task_definition.clone());
-            let base = async {
-                match &primary {
-                    Some(arn) => revisions.base(arn).await.map(Some),
-                    None => Ok(None),
-                }
+            let id = service.id.clone();
+            let Some(seen) = self.observe(service, revisions).await? else {
+                return Ok(gone(push, &id.to_string()));
             };
-            let (history, base) = join(self.store.history(&service.id), base).await;
-            let (history, base) = (history?, base?);
+            let Seen { history, base, .. } = &seen;
+            let service_now = &seen.service;
             let verdict = decide(&Observed {
                 push,
-                service: &service,
+                service: service_now,
                 image: image.as_ref(),
                 base: base.as_ref(),
-                history: &history,
+                history,
                 now: self.platform.now(),
             });
             let acted = match verdict {
-                Verdict::Skip(reason) => return Ok(skip_service(push, &service, image.as_ref(), &reason)),
+                Verdict::Skip(reason) => return Ok(skip_service(push, service_now, image.as_ref(), &reason)),
                 Verdict::Wait => None,
-                Verdict::Adopt { ecs_deployment_id } => {
-                    self.adopt(&history, &service, ecs_deployment_id, primary).await?
-                }
+                Verdict::Adopt { ecs_deployment_id } => self.adopt(&seen, ecs_deployment_id).await?,
                 Verdict::Deploy { policy, digest, draft } => {
-                    let Some(base) = base.as_ref() else {
-                        return Ok(skip_service(push, &service, image.as_ref(), &Skip::NoPrimary));
+                    let Some(base) = base else {
+                        return Ok(skip_service(push, service_now, image.as_ref(), &Skip::NoPrimary));
                     };
-                    let intention = Intention { push, service: &service, image: image.as_ref(), policy, digest, base };
-                    self.deploy(&intention, &draft, &history, revisions).await?
+                    let image = image.as_ref();
+                    let intention = Intention { push, service: service_now, image, policy, digest, base };
+                    self.deploy(&intention, &draft, history, revisions).await?
                 }
             };
             if let Some(record) = acted {
                 return Ok(Decision::about(Action::Deploy, &record));
             }
             if !self.platform.sleep_before(deadline, LOOK_AGAIN).await {
-                let reason = format!("another invocation is at work on {}; this event will be tried again", service.id);
+                let reason = format!("another invocation is at work on {id}; this event will be tried again");
                 return Err(Error::Busy(reason));
             }
-            let (described, now_at) = try_join(self.ecs.describe_service(&service.id), self.image_of(push)).await?;
+            let (described, now_at) = try_join(self.ecs.describe_service(&id), self.image_of(push)).await?;
             image = now_at;
             match described {
                 Some(described) => service = described,
-                None => return Ok(skip_service(push, &service, None, &Skip::NotActive("gone".into()))),
+                None => return Ok(gone(push, &id.to_string())),
             }
         }
+    }
+
+    /// What the table knows of a service that ECS has just shown, and the revision it runs. `None` where the service is
+    /// gone since.
+    ///
+    /// Nobody can write an intention after this history was read without ours being refused. But one that was settled
+    /// between ECS's view and the history is not in that view: then ECS is asked again.
+    async fn observe(&self, service: Service, revisions: &Revisions<'_>) -> Result<Option<Seen>, Error> {
+        let (history, base) = join(self.store.history(&service.id), base_of(&service, revisions)).await;
+        let (history, base) = (history?, base?);
+        let newest = history.current().and_then(|record| record.ecs_deployment_id.as_deref());
+        if newest.is_none_or(|id| service.deployment(id).is_some()) {
+            return Ok(Some(Seen { service, history, base }));
+        }
+        let Some(service) = self.ecs.describe_service(&service.id).await? else {
+            return Ok(None);
+        };
+        let base = base_of(&service, revisions).await?;
+        Ok(Some(Seen { service, history, base }))
     }
 
     /// Deploys: intention, revision, `UpdateService`, and what came of it. `None` where another handler was faster.
@@ -216,14 +227,10 @@ impl Deployer {
     }
 
     /// Writes down the deployment that a handler started and could not write down.
-    async fn adopt(
-        &self,
-        history: &History,
-        service: &Service,
-        ecs_deployment_id: String,
-        revision: Option<String>,
-    ) -> Result<Option<Record>, Error> {
+    async fn adopt(&self, seen: &Seen, ecs_deployment_id: String) -> Result<Option<Record>, Error> {
+        let Seen { service, history, .. } = seen;
         tracing::info!(service = %service.id, ecs_deployment_id, "a deployment is written down after the fact");
+        let revision = service.primary().map(|primary| primary.task_definition.clone());
         match history.current() {
             Some(record) => self.settle(record, service, revision).await,
             None => Ok(None),
@@ -253,6 +260,20 @@ impl Deployer {
             Written::Yes => Ok(Some(rolling)),
             Written::Outrun => Ok(None),
         }
+    }
+}
+
+/// What was read of a service, in an order that makes it safe to act on.
+struct Seen {
+    service: Service,
+    history: History,
+    base: Option<TaskDefinition>,
+}
+
+async fn base_of(service: &Service, revisions: &Revisions<'_>) -> Result<Option<TaskDefinition>, Error> {
+    match service.primary() {
+        Some(primary) => revisions.base(&primary.task_definition).await.map(Some),
+        None => Ok(None),
     }
 }
 
@@ -306,7 +327,8 @@ impl Intention<'_> {
     }
 }
 
-fn gone(followers: &BTreeMap<String, Vec<String>>, found: &[Service]) -> Vec<String> {
+/// Followers that the tagging API still knows and ECS does not.
+fn missing(followers: &BTreeMap<String, Vec<String>>, found: &[Service]) -> Vec<String> {
     let is_found = |cluster: &str, name: &str| {
         found.iter().any(|service| service.id.cluster == cluster && service.id.service == name)
     };
@@ -315,6 +337,10 @@ fn gone(followers: &BTreeMap<String, Vec<String>>, found: &[Service]) -> Vec<Str
         .filter(|(cluster, name)| !is_found(cluster, name))
         .map(|(cluster, name)| format!("{cluster}/{name}"))
         .collect()
+}
+
+fn gone(push: &ImageAction, service: &str) -> Decision {
+    Decision { service: Some(service.to_owned()), ..skip_push(push, "the service no longer exists") }
 }
 
 fn skip_push(push: &ImageAction, reason: impl Into<String>) -> Decision {

@@ -188,6 +188,24 @@ async fn two_copies_at_once_make_one_rollout() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_view_of_ecs_from_before_another_handlers_deployment_is_not_acted_on() {
+    let world = pushed();
+    // The first handler has seen the service, and reads the history when the second has long finished.
+    world.fates(|call, number| match call.operation.as_str() {
+        "Query" if number < 5 => Fate::Late(Duration::from_secs(5)),
+        _ => Fate::Answered,
+    });
+    let event = push(NEW);
+    let (first, second) = tokio::join!(world.deliver("deploy", &event), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        world.deliver("deploy", &event).await
+    });
+    assert_eq!(decision(&first.unwrap())["action"], "skip");
+    assert_eq!(decision(&second.unwrap())["action"], "deploy");
+    assert_eq!((world.count("RegisterTaskDefinition"), world.count("UpdateService")), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn services_of_one_family_share_the_revision() {
     let world = pushed();
     let follow = [("tidegate:follow/tides/web", "master")];

@@ -37,6 +37,8 @@ pub(crate) const HOST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 pub(crate) enum Fate {
     /// It is answered.
     Answered,
+    /// It is answered, but arrives only after this long.
+    Late(Duration),
     /// It is refused with this status and error code.
     Refused(u16, &'static str),
     /// It is applied, and the answer lost.
@@ -229,6 +231,10 @@ impl HttpConnector for World {
             };
             match fate {
                 Fate::Answered => Ok(world.answer(&call, &request)),
+                Fate::Late(delay) => {
+                    tokio::time::sleep(delay).await;
+                    Ok(world.answer(&call, &request))
+                }
                 Fate::Refused(status, code) => {
                     let body = json!({"__type": code, "message": "refused by the test", "ok": false, "error": code});
                     Ok(respond(status, &body))
