@@ -8,8 +8,6 @@ pub mod message;
 pub mod slack;
 pub mod sns;
 
-use std::time::Duration;
-
 use chrono::{DateTime, TimeDelta, Utc};
 
 use self::slack::{Sent, Slack};
@@ -19,8 +17,6 @@ use crate::platform::Platform;
 use crate::record::store::{Sink, Store};
 use crate::record::{Record, State, millis};
 
-/// How long to wait before asking again for the telling that another invocation has.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How old an outcome may be and still be told.
 const NEWS_AGE_MAX: TimeDelta = TimeDelta::hours(24);
 
@@ -81,12 +77,8 @@ impl Announcer {
             if let Some(claimed) = store.claim_telling(record, millis(now), millis(deadline)).await? {
                 break claimed;
             }
-            if !self.platform.sleep_before(deadline, ASK_AGAIN).await {
-                return Err(Error::Busy(format!(
-                    "another invocation is telling people about {}; this event will be tried again",
-                    record.service_ref()
-                )));
-            }
+            let why = || format!("another invocation is telling people about {}", record.service_ref());
+            self.platform.look_again(deadline, why).await?;
         };
         let mut failed = Vec::new();
         if self.owes_topic(&record) {

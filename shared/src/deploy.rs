@@ -1,8 +1,8 @@
 //! Deploy: a push becomes a rollout on every service that follows the image.
 //!
 //! An event is only a hint that something changed. [`Deployer`] reads the truth (ECR, ECS, the record), lets
-//! [`decide`](decide::decide) judge it, and acts; so that it is safe to repeat, to reorder, to run twice at once, and to kill between
-//! any two calls:
+//! [`decide`](decide::decide) judge it, and acts; so that it is safe to repeat, to reorder, to run twice at once, and to
+//! kill between any two calls:
 //!
 //! * the intention is written before the effect, under a lease that expires and a generation that fences: a handler
 //!   that was outrun notices when it settles, and looks again;
@@ -40,8 +40,6 @@ use crate::task_definition::{Draft, TaskDefinition};
 const CONCURRENCY: usize = 8;
 /// How long a handler has an intention to itself. Longer than registering and updating take with all their retries.
 const LEASE: Duration = Duration::from_secs(60);
-/// How long to wait before looking again at a service that another handler has leased.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The deploy function.
 #[derive(Debug, Clone)]
@@ -157,10 +155,7 @@ impl Deployer {
             if let Some(record) = acted {
                 return Ok(Decision::about(Action::Deploy, &record));
             }
-            if !self.platform.sleep_before(deadline, LOOK_AGAIN).await {
-                let reason = format!("another invocation is at work on {id}; this event will be tried again");
-                return Err(Error::Busy(reason));
-            }
+            self.platform.look_again(deadline, || format!("another invocation is at work on {id}")).await?;
             let (described, now_at) = try_join(self.ecs.describe_service(&id), self.image_of(push)).await?;
             image = now_at;
             match described {

@@ -6,8 +6,6 @@
 
 pub mod judge;
 
-use std::time::Duration;
-
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
@@ -20,9 +18,6 @@ use crate::events::{self, DeploymentChange, Event};
 use crate::platform::Platform;
 use crate::record::store::{Store, Written};
 use crate::record::{History, Record, State};
-
-/// How long to wait before looking again for a record that another handler is just writing.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The notify function.
 #[derive(Debug)]
@@ -60,7 +55,8 @@ impl Notifier {
             if let Some(records) = self.judged(history, change).await? {
                 return Ok(self.told(records, change, deadline).await);
             }
-            self.look_again(deadline, || format!("another invocation is writing a record of {}", change.service))
+            self.platform
+                .look_again(deadline, || format!("another invocation is writing a record of {}", change.service))
                 .await?;
         }
     }
@@ -128,16 +124,9 @@ impl Notifier {
                     history.records.iter().any(|record| record.state.is_open() || self.announcer.owes(record));
                 return Ok(has_business.then_some(history));
             }
-            self.look_again(deadline, || format!("the record of {} has no ECS deployment id yet", change.service))
+            self.platform
+                .look_again(deadline, || format!("the record of {} has no ECS deployment id yet", change.service))
                 .await?;
-        }
-    }
-
-    /// Waits before looking again, or fails with `why` where the invocation has no time left.
-    async fn look_again(&self, deadline: DateTime<Utc>, why: impl Fn() -> String) -> Result<(), Error> {
-        match self.platform.sleep_before(deadline, LOOK_AGAIN).await {
-            true => Ok(()),
-            false => Err(Error::Busy(format!("{}; this event will be tried again", why()))),
         }
     }
 }

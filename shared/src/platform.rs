@@ -7,6 +7,8 @@ use aws_smithy_async::rt::sleep::{AsyncSleep, SharedAsyncSleep};
 use aws_smithy_async::time::SharedTimeSource;
 use chrono::{DateTime, Utc};
 
+use crate::error::Error;
+
 /// The clock and the sleep of the SDK, shared with the functions.
 #[derive(Debug, Clone)]
 pub struct Platform {
@@ -27,6 +29,18 @@ impl Platform {
         self.time.now().into()
     }
 
+    /// Waits before looking again at what another invocation has in hand; where this invocation has no time left, fails
+    /// with `why`, for the platform to try again.
+    ///
+    /// # Errors
+    /// [`Error::Busy`].
+    pub async fn look_again(&self, deadline: DateTime<Utc>, why: impl FnOnce() -> String) -> Result<(), Error> {
+        match self.sleep_before(deadline, LOOK_AGAIN).await {
+            true => Ok(()),
+            false => Err(Error::Busy(format!("{}; this event will be tried again", why()))),
+        }
+    }
+
     /// Sleeps for `duration` if that leaves the invocation the time it needs to end well, and says whether it did.
     pub async fn sleep_before(&self, deadline: DateTime<Utc>, duration: Duration) -> bool {
         let after = self.now() + duration + END_MARGIN;
@@ -37,6 +51,9 @@ impl Platform {
         true
     }
 }
+
+/// How long another invocation is given before it is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What an invocation keeps back before its deadline, for its last calls and its answer.
 pub const END_MARGIN: Duration = Duration::from_secs(8);

@@ -269,11 +269,8 @@ impl Store {
         let sent = self.client.transact_write_items().set_transact_items(Some(writes)).send().await;
         let Err(error) = sent else { return Ok(Written::Yes) };
         if let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() {
-            let codes = || cancelled.cancellation_reasons().iter().filter_map(|reason| reason.code());
-            if codes().any(|code| code == "ConditionalCheckFailed") {
-                return Ok(Written::Outrun);
-            }
-            if codes().any(|code| code == "TransactionConflict") {
+            let mut codes = cancelled.cancellation_reasons().iter().filter_map(|reason| reason.code());
+            if codes.any(|code| matches!(code, "ConditionalCheckFailed" | "TransactionConflict")) {
                 return Ok(Written::Outrun);
             }
         }
