@@ -15,6 +15,7 @@ use crate::build;
 use crate::emulator::{self, Emulator};
 use crate::engine::Engine;
 use crate::events::{self, Publisher};
+use crate::json::{list, text};
 use crate::progress::{Progress, Step};
 use crate::registry::{self, Image};
 use crate::slack::{CHANNEL, Slack, TOKEN};
@@ -48,6 +49,8 @@ pub struct Cloud {
     pub stack: Stack,
     /// The tools it was made with.
     pub tools: Tools,
+    /// The names of the functions: `deploy`, `notify`.
+    pub functions: Vec<String>,
     _engine: Engine,
     emulator: Emulator,
 }
@@ -64,7 +67,7 @@ impl Cloud {
         let port = emulator::free_port().context("there is no free port on the loopback interface")?;
         let aws = Aws::new(emulator::endpoint(port));
         let engine = Engine::start(aws.clone()).await?;
-        let emulator = Emulator::start(&tools, port, engine.address).await?;
+        let emulator = Emulator::start(&tools, port, engine.address()).await?;
         let slack = Slack::start().await?;
         let secret = match slack_secret {
             SlackSecret::BotToken => TOKEN.to_owned(),
@@ -83,7 +86,7 @@ impl Cloud {
         let warn = Arc::clone(progress);
         let events = Publisher::start(aws.clone(), move |problem| warn(Step::Warning(problem)));
         progress(Step::Finished);
-        Ok(Self { aws, slack, events, stack, tools, _engine: engine, emulator })
+        Ok(Self { aws, slack, events, stack, tools, functions: workspace.functions, _engine: engine, emulator })
     }
 
     /// The emulator's log file.
@@ -137,7 +140,8 @@ impl Cloud {
     pub async fn revisions(&self, family: &str) -> Result<Vec<String>> {
         let output = self.aws.ecs("ListTaskDefinitions", &json!({ "familyPrefix": family })).await?;
         let marker = format!(":task-definition/{family}:");
-        Ok(strings(&output, "taskDefinitionArns").filter(|arn| arn.contains(&marker)).collect())
+        let arns = list(&output, "taskDefinitionArns").iter().filter_map(Value::as_str);
+        Ok(arns.filter(|arn| arn.contains(&marker)).map(str::to_owned).collect())
     }
 
     /// Creates a service as `CreateService` does, and its cluster when that is missing.
@@ -155,9 +159,9 @@ impl Cloud {
     /// The task definitions of a service's tasks that are running, with how many there are of each.
     pub async fn running(&self, cluster: &str, service: &str) -> Result<Vec<(String, u64)>> {
         let service = self.service(cluster, service).await?;
-        let deployments = service.get("deployments").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let deployments = list(&service, "deployments");
         let running = |d: &Value| d.get("runningCount").and_then(Value::as_u64).unwrap_or(0);
-        let of = |d: &Value| (string(d, "taskDefinition"), running(d));
+        let of = |d: &Value| (text(d, "taskDefinition").to_owned(), running(d));
         Ok(deployments.iter().filter(|d| running(d) > 0).map(of).collect())
     }
 
@@ -166,7 +170,7 @@ impl Cloud {
         self.wait_for(&format!("{cluster}/{service} to be steady"), Duration::from_secs(20), || async {
             let seen = self.service(cluster, service).await?;
             let primary = primary(&seen);
-            let steady = string(&primary, "rolloutState") == "COMPLETED"
+            let steady = text(&primary, "rolloutState") == "COMPLETED"
                 && seen.get("runningCount") == seen.get("desiredCount")
                 && primary.get("runningCount") == seen.get("desiredCount");
             Ok(if steady { Ok(seen) } else { Err(seen.get("deployments").unwrap_or(&seen).to_string()) })
@@ -178,7 +182,7 @@ impl Cloud {
     pub async fn deployments_started(&self, cluster: &str, service: &str) -> Result<Vec<String>> {
         let mut ids: Vec<String> = Vec::new();
         for entry in events::journal(&self.aws, 0).await? {
-            let id = string(&entry, "id");
+            let id = text(&entry, "id").to_owned();
             if entry["cluster"] == cluster && entry["service"] == service && !ids.contains(&id) {
                 ids.push(id);
             }
@@ -200,8 +204,7 @@ impl Cloud {
             "ConsistentRead": true,
         });
         let output = self.aws.dynamodb("Query", &input).await?;
-        let items = output.get("Items").and_then(Value::as_array).cloned().unwrap_or_default();
-        Ok(items.iter().map(|item| plain(&json!({ "M": item }))).collect())
+        Ok(list(&output, "Items").iter().map(|item| plain(&json!({ "M": item }))).collect())
     }
 
     /// Waits until the last record of a service has this state, and returns it.
@@ -209,7 +212,7 @@ impl Cloud {
         let what = format!("the last record of {cluster}/{service} to be {state}");
         self.wait_for(&what, Duration::from_secs(30), || async {
             let last = self.history(cluster, service).await?.pop().unwrap_or_default();
-            Ok(if string(&last, "state") == state { Ok(last) } else { Err(last.to_string()) })
+            Ok(if text(&last, "state") == state { Ok(last) } else { Err(last.to_string()) })
         })
         .await
     }
@@ -252,8 +255,8 @@ impl Cloud {
         let mut lines = Vec::new();
         loop {
             let output = self.aws.logs("FilterLogEvents", &input).await?;
-            let events = output.get("events").and_then(Value::as_array).cloned().unwrap_or_default();
-            let parsed = |event: &Value| serde_json::from_str::<Value>(&string(event, "message")).ok();
+            let events = list(&output, "events");
+            let parsed = |event: &Value| serde_json::from_str::<Value>(text(event, "message")).ok();
             lines.extend(events.iter().filter_map(parsed).filter(Value::is_object));
             match output.get("nextToken").and_then(Value::as_str) {
                 Some(token) if !events.is_empty() => input["nextToken"] = json!(token),
@@ -304,7 +307,7 @@ impl Cloud {
         let queues: Value = serde_json::from_slice(&response.body)?;
         let queues = queues.get("messages").and_then(|m| m.get(ACCOUNT)).and_then(|m| m.get(REGION));
         let messages = queues.and_then(|q| q.get(queue_url)).and_then(Value::as_array).cloned().unwrap_or_default();
-        Ok(messages.iter().map(|m| parse_or_text(&string(m, "Body"))).collect())
+        Ok(messages.iter().map(|m| parse_or_text(text(m, "Body"))).collect())
     }
 
     fn function_name(&self, function: &str) -> Result<&str> {
@@ -333,22 +336,22 @@ impl Cloud {
 
     /// What the functions complained about last.
     async fn complaints(&self) -> String {
-        let mut text = String::new();
-        for function in ["deploy", "notify"] {
+        let mut complaints = String::new();
+        for function in &self.functions {
             let lines = self.log_lines(function).await.unwrap_or_default();
-            let loud = |line: &&Value| ["WARN", "ERROR"].contains(&string(line, "level").as_str());
+            let loud = |line: &&Value| ["WARN", "ERROR"].contains(&text(line, "level"));
             for line in lines.iter().filter(loud).rev().take(5) {
-                _ = write!(text, "\n{function}: {line}");
+                _ = write!(complaints, "\n{function}: {line}");
             }
         }
-        text
+        complaints
     }
 }
 
 /// The PRIMARY deployment of a service that was described.
 pub fn primary(service: &Value) -> Value {
-    let mut deployments = service.get("deployments").and_then(Value::as_array).into_iter().flatten();
-    deployments.find(|deployment| string(deployment, "status") == "PRIMARY").cloned().unwrap_or_default()
+    let mut deployments = list(service, "deployments").iter();
+    deployments.find(|deployment| text(deployment, "status") == "PRIMARY").cloned().unwrap_or_default()
 }
 
 /// This machine's architecture, in Lambda's words.
@@ -411,15 +414,6 @@ fn plain(attribute: &Value) -> Value {
 
 fn parse_or_text(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| json!(text))
-}
-
-fn string(value: &Value, name: &str) -> String {
-    value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
-}
-
-fn strings(value: &Value, name: &str) -> impl Iterator<Item = String> {
-    let all = value.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
-    all.into_iter().filter_map(|item| item.as_str().map(str::to_owned))
 }
 
 #[cfg(test)]

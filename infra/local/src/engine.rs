@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -18,10 +18,10 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Json, Response};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tokio::net::TcpListener;
-use tokio::task::AbortHandle;
 
 use crate::aws::Aws;
+use crate::http::Server;
+use crate::json::text;
 use crate::registry::{self, Behaviour, SLOW_PULL};
 
 /// How long a crashing container runs.
@@ -29,17 +29,7 @@ const CRASH_AFTER: Duration = Duration::from_millis(300);
 
 /// The engine, which ends when it is dropped.
 #[derive(Debug)]
-pub struct Engine {
-    /// Where it listens.
-    pub address: SocketAddr,
-    task: AbortHandle,
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
+pub struct Engine(Server);
 
 struct Containers {
     aws: Aws,
@@ -75,12 +65,13 @@ impl Container {
 impl Engine {
     /// Starts an engine whose images come from the registry of `aws`.
     pub async fn start(aws: Aws) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("no free port for the ECS engine")?;
-        let address = listener.local_addr()?;
         let containers = Arc::new(Containers { aws, all: Mutex::default() });
-        let app = Router::new().fallback(serve).with_state(containers);
-        let task = tokio::spawn(async move { axum::serve(listener, app).await }).abort_handle();
-        Ok(Self { address, task })
+        Ok(Self(Server::start(Router::new().fallback(serve).with_state(containers)).await?))
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.0.address
     }
 }
 
@@ -167,7 +158,7 @@ impl Containers {
 
     async fn create(&self, body: &[u8]) -> Response {
         let request: Value = serde_json::from_slice(body).unwrap_or_default();
-        let image = request.get("Image").and_then(Value::as_str).unwrap_or_default();
+        let image = text(&request, "Image");
         let behaviour = match self.behaviour(image).await {
             Ok(Behaviour::NeverPulls) => return not_found("no such image"),
             Ok(behaviour) => behaviour,

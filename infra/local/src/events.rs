@@ -8,9 +8,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use axum::http::Method;
 use serde_json::{Value, json};
-use tokio::task::AbortHandle;
 
 use crate::aws::{ACCOUNT, Aws, REGION, service_arn};
+use crate::http::Background;
+use crate::json::text;
 
 /// How long to wait for what belongs to a failed deployment: the start of its rollback, written just after it.
 const GRACE: Duration = Duration::from_millis(50);
@@ -23,13 +24,7 @@ const ENTRIES_PER_CALL_MAX: usize = 10;
 pub struct Publisher {
     aws: Aws,
     published: Arc<Published>,
-    task: AbortHandle,
-}
-
-impl Drop for Publisher {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    _task: Background,
 }
 
 #[derive(Debug, Default)]
@@ -46,7 +41,7 @@ impl Publisher {
     pub fn start(aws: Aws, on_problem: impl Fn(&str) + Send + 'static) -> Self {
         let published = Arc::<Published>::default();
         let (client, log) = (aws.clone(), Arc::clone(&published));
-        let task = tokio::spawn(async move {
+        let task = Background::start(async move {
             let mut journal = Journal::default();
             loop {
                 let outcome = match journal.read(&client).await {
@@ -58,9 +53,8 @@ impl Publisher {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             }
-        })
-        .abort_handle();
-        Self { aws, published, task }
+        });
+        Self { aws, published, _task: task }
     }
 
     /// Publishes one more event: an object with `source`, `detail-type`, `resources` and `detail`.
@@ -240,10 +234,6 @@ fn push(entry: &Value) -> Value {
         "resources": [],
         "detail": detail,
     })
-}
-
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
-    value.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ pub mod emulator;
 pub mod engine;
 pub mod events;
 pub mod http;
+pub mod json;
 pub mod progress;
 pub mod registry;
 pub mod slack;

@@ -3,19 +3,19 @@
 //! It checks what Slack checks (token, channel, the limits of Block Kit), keeps every message with all its edits, and
 //! misbehaves when a test asks for it.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Json, Response};
 use axum::routing::post;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio::task::AbortHandle;
+
+use crate::http::Server;
+use crate::json::{list, text};
 
 /// The bot token that the stand-in accepts.
 pub const TOKEN: &str = "xoxb-local-cloud";
@@ -57,22 +57,13 @@ pub enum Fault {
     RateLimited(u64),
     /// Answers 500.
     Broken,
-    /// Does not answer for a minute.
-    Hangs,
 }
 
 /// The stand-in, which ends when it is dropped.
 #[derive(Debug)]
 pub struct Slack {
-    address: SocketAddr,
+    server: Server,
     screen: Arc<Screen>,
-    task: AbortHandle,
-}
-
-impl Drop for Slack {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 #[derive(Debug, Default)]
@@ -95,25 +86,22 @@ impl Screen {
 impl Slack {
     /// Starts a stand-in.
     pub async fn start() -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("no free port for the stand-in for Slack")?;
-        let address = listener.local_addr()?;
         let screen = Arc::<Screen>::default();
         let app = Router::new()
             .route("/api/{method}", post(api))
             .route(WEBHOOK, post(webhook))
             .with_state(Arc::clone(&screen));
-        let task = tokio::spawn(async move { axum::serve(listener, app).await }).abort_handle();
-        Ok(Self { address, screen, task })
+        Ok(Self { server: Server::start(app).await?, screen })
     }
 
     /// The base URL of the Web API.
     pub fn api_url(&self) -> String {
-        format!("http://{}/api", self.address)
+        format!("http://{}/api", self.server.address)
     }
 
     /// The URL of the incoming webhook.
     pub fn webhook_url(&self) -> String {
-        format!("http://{}{WEBHOOK}", self.address)
+        format!("http://{}{WEBHOOK}", self.server.address)
     }
 
     /// All messages, oldest first.
@@ -158,7 +146,7 @@ async fn api(
     Json(body): Json<Value>,
 ) -> Response {
     if let Some(fault) = screen.take_fault(&body) {
-        return screen.misbehave(fault, method, body).await;
+        return screen.misbehave(fault, method, body);
     }
     let token = headers.get(header::AUTHORIZATION).and_then(|h| h.to_str().ok());
     let result =
@@ -173,7 +161,7 @@ async fn api(
 async fn webhook(State(screen): State<Arc<Screen>>, Json(body): Json<Value>) -> Response {
     let method = "webhook".to_owned();
     if let Some(fault) = screen.take_fault(&body) {
-        return screen.misbehave(fault, method, body).await;
+        return screen.misbehave(fault, method, body);
     }
     match check(&body) {
         Ok(()) => {
@@ -190,8 +178,7 @@ async fn webhook(State(screen): State<Arc<Screen>>, Json(body): Json<Value>) -> 
 
 impl Screen {
     fn call(&self, method: &str, body: &Value) -> Result<Value, &'static str> {
-        let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default();
-        let channel = text("channel");
+        let channel = text(body, "channel");
         match method {
             "chat.postMessage" | "chat.update" if channel != CHANNEL => Err("channel_not_found"),
             "chat.postMessage" => {
@@ -201,12 +188,12 @@ impl Screen {
             }
             "chat.update" => {
                 check(body)?;
-                let ts = text("ts");
+                let ts = text(body, "ts");
                 let mut inner = self.lock();
                 let mut messages = inner.messages.iter_mut();
                 let message = messages.find(|m| m.channel == channel && m.ts == ts).ok_or("message_not_found")?;
                 message.versions.push(body.clone());
-                Ok(json!({ "ok": true, "channel": channel, "ts": ts, "text": text("text") }))
+                Ok(json!({ "ok": true, "channel": channel, "ts": ts, "text": text(body, "text") }))
             }
             _ => Err("unknown_method"),
         }
@@ -233,21 +220,18 @@ impl Screen {
         Some(*fault)
     }
 
-    async fn misbehave(&self, fault: Fault, method: String, body: Value) -> Response {
-        let status = match fault {
-            Fault::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
-            Fault::Broken | Fault::Hangs => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        self.note(method, body, status, "fault");
+    fn misbehave(&self, fault: Fault, method: String, body: Value) -> Response {
         match fault {
             Fault::RateLimited(seconds) => {
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                self.note(method, body, status, "ratelimited");
                 let retry_after = [(header::RETRY_AFTER, seconds.to_string())];
                 (status, retry_after, Json(json!({ "ok": false, "error": "ratelimited" }))).into_response()
             }
-            Fault::Broken => (status, "internal error").into_response(),
-            Fault::Hangs => {
-                tokio::time::sleep(Duration::from_secs(60)).await;
-                status.into_response()
+            Fault::Broken => {
+                let status = StatusCode::INTERNAL_SERVER_ERROR;
+                self.note(method, body, status, "fault");
+                (status, "internal error").into_response()
             }
         }
     }
@@ -255,7 +239,7 @@ impl Screen {
 
 /// What Slack refuses: a message without any text, and one beyond the limits of Block Kit.
 fn check(body: &Value) -> Result<(), &'static str> {
-    let text = body.get("text").and_then(Value::as_str).unwrap_or_default();
+    let text = text(body, "text");
     let attachments = list(body, "attachments");
     let inner = attachments.iter().flat_map(|attachment| list(attachment, "blocks"));
     if list(body, "blocks").len() > 50 || attachments.iter().any(|a| list(a, "blocks").len() > 50) {
@@ -304,24 +288,24 @@ pub fn render(body: &Value) -> String {
     let attachments = list(body, "attachments").iter().flat_map(|attachment| list(attachment, "blocks"));
     let blocks: Vec<String> = list(body, "blocks").iter().chain(attachments).map(render_block).collect();
     let text = match blocks.is_empty() {
-        true => plain(body.get("text").and_then(Value::as_str).unwrap_or_default()),
+        true => plain(text(body, "text")),
         false => blocks.join("\n"),
     };
     text.trim_end().to_owned()
 }
 
 fn render_block(block: &Value) -> String {
-    let text = |object: &Value| plain(object.get("text").and_then(Value::as_str).unwrap_or_default());
-    let own = block.get("text").map(text);
-    match block.get("type").and_then(Value::as_str).unwrap_or_default() {
+    let own_text = |object: &Value| plain(text(object, "text"));
+    let own = block.get("text").map(own_text);
+    match text(block, "type") {
         "divider" => "────────".to_owned(),
-        "context" => list(block, "elements").iter().map(text).collect::<Vec<_>>().join("  "),
+        "context" => list(block, "elements").iter().map(own_text).collect::<Vec<_>>().join("  "),
         "actions" => {
-            let label = |button: &Value| format!("[{}]", button.get("text").map(text).unwrap_or_default());
+            let label = |button: &Value| format!("[{}]", button.get("text").map(own_text).unwrap_or_default());
             list(block, "elements").iter().map(label).collect::<Vec<_>>().join(" ")
         }
         _ => {
-            let field = |field: &Value| text(field).replacen('\n', ": ", 1);
+            let field = |field: &Value| own_text(field).replacen('\n', ": ", 1);
             let fields = list(block, "fields").iter().map(field).collect::<Vec<_>>().join("   ");
             own.into_iter().chain(Some(fields).filter(|fields| !fields.is_empty())).collect::<Vec<_>>().join("\n")
         }
@@ -364,10 +348,6 @@ const EMOJI: [(&str, &str); 14] = [
     (":white_check_mark:", "✅"),
     (":x:", "❌"),
 ];
-
-fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
-    value.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
-}
 
 #[cfg(test)]
 mod tests {

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use crate::json::{list, text};
 use crate::progress::{Progress, Step};
 
 const REQUIREMENTS: &str = include_str!("../requirements.txt");
@@ -41,9 +42,8 @@ impl Workspace {
         let path = |name: &str| metadata.get(name).and_then(Value::as_str).map(PathBuf::from);
         let root = path("workspace_root").context("cargo metadata names no workspace")?;
         let target = path("target_directory").context("cargo metadata names no target folder")?;
-        let packages = metadata.get("packages").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let functions_folder = root.join("functions");
-        let functions = packages
+        let functions = list(&metadata, "packages")
             .iter()
             .filter(|p| Path::new(text(p, "manifest_path")).starts_with(&functions_folder))
             .map(|p| text(p, "name").to_owned())
@@ -168,8 +168,4 @@ pub(crate) fn run(command: &mut Command, failure: &str) -> Result<()> {
 pub(crate) fn last_lines(text: &str, n: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines.get(lines.len().saturating_sub(n)..).unwrap_or_default().join("\n")
-}
-
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
-    value.get(name).and_then(Value::as_str).unwrap_or_default()
 }

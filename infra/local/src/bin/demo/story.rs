@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use local::cloud::{Cloud, primary};
+use local::json::text;
 use local::registry::{self, Behaviour, Image};
 use serde_json::{Value, json};
 
@@ -340,10 +341,6 @@ fn definition(family: &str, service: &str) -> Value {
             { "name": "agent", "image": SIDECAR, "essential": false, "memoryReservation": 64 },
         ],
     })
-}
-
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
-    value.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// A digest as people quote it.
