@@ -35,12 +35,12 @@ pub struct Announcer {
 
 impl Announcer {
     /// Whether a sink has not yet been told the record's newest version. An intention is not news: the rollout is. Nor is
-    /// what happened long ago, to a sink that was set up since.
+    /// a decision not to deploy, or what happened long ago, to a sink that was set up since.
     #[must_use]
     pub fn owes(&self, record: &Record) -> bool {
         let is_news = record.finished_at.is_none_or(|finished| self.platform.now() - finished < NEWS_AGE_MAX);
         let is_owed = self.owes_topic(record) || self.owes_slack(record);
-        record.state != State::Intended && is_news && is_owed
+        !matches!(record.state, State::Intended | State::Skipped) && is_news && is_owed
     }
 
     fn owes_topic(&self, record: &Record) -> bool {

@@ -30,6 +30,9 @@ pub struct Decision {
     pub action: Action,
     /// Why, for people.
     pub reason: String,
+    /// The rule that made the decision, where one did: the first column of `DECISIONS.md`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<&'static str>,
     /// Repository of the image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repository: Option<String>,
@@ -51,6 +54,12 @@ pub struct Decision {
     /// State of the record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<&'static str>,
+    /// What the new revision changes, by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<String>,
+    /// What else people should know, such as what could not be checked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 impl Decision {
@@ -61,6 +70,7 @@ impl Decision {
             service: None,
             action,
             reason: reason.into(),
+            rule: None,
             repository: None,
             tag: None,
             digest: None,
@@ -68,6 +78,8 @@ impl Decision {
             record: None,
             ecs_deployment_id: None,
             state: None,
+            changes: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -83,6 +95,7 @@ impl Decision {
             record: Some(record.id.clone()),
             ecs_deployment_id: record.ecs_deployment_id.clone(),
             state: Some(record.state.as_str()),
+            notes: record.notes.clone(),
             ..Self::new(action, record.reason.clone())
         }
     }
@@ -113,12 +126,15 @@ impl Handled {
         json!({ "decisions": self.decisions })
     }
 
-    /// Adds what came of one service.
-    pub fn add(&mut self, service: impl ToString, result: Result<Decision, Error>) {
-        match result {
-            Ok(decision) => self.decisions.push(decision),
-            Err(error) => self.failures.push(Failure { service: Some(service.to_string()), error }),
-        }
+    /// Adds what failed for one service.
+    pub fn fail(&mut self, service: impl ToString, error: Error) {
+        self.failures.push(Failure { service: Some(service.to_string()), error });
+    }
+
+    /// Adds what came of something else.
+    pub fn extend(&mut self, other: Self) {
+        self.decisions.extend(other.decisions);
+        self.failures.extend(other.failures);
     }
 }
 
@@ -128,8 +144,14 @@ impl From<Decision> for Handled {
     }
 }
 
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { service: None, error }
+    }
+}
+
 impl From<Error> for Handled {
     fn from(error: Error) -> Self {
-        Self { decisions: Vec::new(), failures: vec![Failure { service: None, error }] }
+        Self { decisions: Vec::new(), failures: vec![error.into()] }
     }
 }

@@ -1,19 +1,77 @@
-//! What we read from ECR: which image a tag points to now.
+//! What we read from ECR: which images a repository has, and which platforms they run on.
 
 use aws_sdk_ecr::Client;
-use aws_sdk_ecr::types::ImageIdentifier;
+use aws_sdk_ecr::types::{DescribeImagesFilter, ImageDetail, ImageIdentifier, ImageStatusFilter, TagStatus};
 use chrono::{DateTime, Utc};
 
 use crate::error::{Error, from_sdk};
 use crate::image::EcrRepository;
+use crate::manifest::Platforms;
+
+/// Most images that one page of `DescribeImages` holds.
+const IMAGES_PER_PAGE_MAX: i32 = 1000;
+
+/// The manifests we can read: an index, or one image, in OCI's and Docker's naming.
+const MANIFEST_MEDIA_TYPES: &[&str] = &[
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+];
 
 /// An image in a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     /// Digest of its manifest or index.
     pub digest: String,
+    /// All its tags.
+    pub tags: Vec<String>,
     /// When it was pushed. Belongs to the image, not to the tag: moving a tag to an old image does not change it.
     pub pushed_at: Option<DateTime<Utc>>,
+    /// Media type of the manifest, where ECR tells.
+    pub manifest_media_type: Option<String>,
+    /// Media type of what the manifest describes, where ECR tells. Absent means unknown, as for an index.
+    pub artifact_media_type: Option<String>,
+}
+
+impl Image {
+    fn read(image: &ImageDetail) -> Option<Self> {
+        Some(Self {
+            digest: image.image_digest()?.to_owned(),
+            tags: image.image_tags().to_vec(),
+            pushed_at: image.image_pushed_at().and_then(|at| DateTime::from_timestamp(at.secs(), 0)),
+            manifest_media_type: image.image_manifest_media_type().map(str::to_owned),
+            artifact_media_type: image.artifact_media_type().map(str::to_owned),
+        })
+    }
+
+    /// Why this is no container image but a Helm chart, a signature or the like; `None` if it is one.
+    #[must_use]
+    pub fn why_not_an_image(&self) -> Option<String> {
+        why_not_an_image(self.artifact_media_type.as_deref())
+    }
+}
+
+/// Why an artifact of this media type is no container image; `None` if it is one, or if nobody says what it is.
+#[must_use]
+pub fn why_not_an_image(artifact_media_type: Option<&str>) -> Option<String> {
+    match artifact_media_type? {
+        "" | "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json" => None,
+        other => Some(format!("the artifact is a {other}, not a container image")),
+    }
+}
+
+/// What came of looking for an image by its tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// This image.
+    Image(Image),
+    /// No image has this tag.
+    Nothing,
+    /// An image has this tag, and is in ECR's archive: it can't be pulled.
+    Archived,
+    /// The repository does not exist in this account and Region.
+    NoRepository,
 }
 
 /// ECR's API.
@@ -29,33 +87,97 @@ impl Ecr {
         Self { client }
     }
 
-    /// The image that `tag` points to now; `None` where tag or repository are gone.
+    /// The image that `tag` points to now.
     ///
     /// # Errors
     /// [`Error::Aws`].
-    pub async fn image_of_tag(&self, repository: &EcrRepository, tag: &str) -> Result<Option<Image>, Error> {
-        let resource = || format!("{repository}:{tag}");
+    pub async fn image_of_tag(&self, repository: &EcrRepository, tag: &str) -> Result<Found, Error> {
+        match self.describe_tag(repository, tag, None).await {
+            Ok(found) => Ok(found.map_or(Found::Nothing, Found::Image)),
+            Err(error) => match error.code() {
+                Some("RepositoryNotFoundException") => Ok(Found::NoRepository),
+                // ECR shows archived images only when asked for them.
+                Some("ImageNotFoundException") => {
+                    let archived = self.describe_tag(repository, tag, Some(ImageStatusFilter::Archived)).await;
+                    Ok(if matches!(archived, Ok(Some(_))) { Found::Archived } else { Found::Nothing })
+                }
+                _ => Err(error),
+            },
+        }
+    }
+
+    async fn describe_tag(
+        &self,
+        repository: &EcrRepository,
+        tag: &str,
+        status: Option<ImageStatusFilter>,
+    ) -> Result<Option<Image>, Error> {
+        let filter = status.map(|status| DescribeImagesFilter::builder().image_status(status).build());
         let answer = self
             .client
             .describe_images()
             .registry_id(&repository.account)
             .repository_name(&repository.name)
             .image_ids(ImageIdentifier::builder().image_tag(tag).build())
+            .set_filter(filter)
             .send()
             .await
-            .map_err(|error| from_sdk("DescribeImages", resource(), &error));
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(error) => match error.code() {
-                Some("ImageNotFoundException" | "RepositoryNotFoundException") => return Ok(None),
-                _ => return Err(error),
-            },
-        };
-        Ok(answer.image_details().iter().find_map(|image| {
-            Some(Image {
-                digest: image.image_digest()?.to_owned(),
-                pushed_at: image.image_pushed_at().and_then(|at| DateTime::from_timestamp(at.secs(), 0)),
-            })
-        }))
+            .map_err(|error| from_sdk("DescribeImages", format!("{repository}:{tag}"), &error))?;
+        Ok(answer.image_details().iter().find_map(Image::read))
+    }
+
+    /// Every tagged image of `repository` that can be pulled; `None` where the repository does not exist. One call for
+    /// each thousand images.
+    ///
+    /// # Errors
+    /// [`Error::Aws`].
+    pub async fn tagged_images(&self, repository: &EcrRepository) -> Result<Option<Vec<Image>>, Error> {
+        let mut pages = self
+            .client
+            .describe_images()
+            .registry_id(&repository.account)
+            .repository_name(&repository.name)
+            .filter(DescribeImagesFilter::builder().tag_status(TagStatus::Tagged).build())
+            .into_paginator()
+            .page_size(IMAGES_PER_PAGE_MAX)
+            .send();
+        let mut images = Vec::new();
+        while let Some(page) = pages.next().await {
+            match page.map_err(|error| from_sdk("DescribeImages", repository.to_string(), &error)) {
+                Ok(page) => {
+                    let active = |image: &&ImageDetail| image.image_status().is_none_or(|s| s.as_str() == "ACTIVE");
+                    images.extend(page.image_details().iter().filter(active).filter_map(Image::read));
+                }
+                Err(error) if error.code() == Some("RepositoryNotFoundException") => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(images))
+    }
+
+    /// The platforms of an image, as its manifest names them.
+    ///
+    /// # Errors
+    /// [`Error::Aws`].
+    pub async fn platforms(&self, repository: &EcrRepository, digest: &str) -> Result<Platforms, Error> {
+        let answer = self
+            .client
+            .batch_get_image()
+            .registry_id(&repository.account)
+            .repository_name(&repository.name)
+            .image_ids(ImageIdentifier::builder().image_digest(digest).build())
+            .set_accepted_media_types(Some(MANIFEST_MEDIA_TYPES.iter().map(|&t| t.to_owned()).collect()))
+            .send()
+            .await
+            .map_err(|error| from_sdk("BatchGetImage", format!("{repository}@{digest}"), &error))?;
+        let image =
+            answer.images().iter().find_map(|image| Some((image.image_manifest_media_type(), image.image_manifest()?)));
+        Ok(match image {
+            Some((media_type, manifest)) => crate::manifest::read(media_type, manifest),
+            None => {
+                let why = answer.failures().iter().find_map(|failure| failure.failure_reason());
+                Platforms::Unknown(why.unwrap_or("ECR did not return the manifest").to_owned())
+            }
+        })
     }
 }

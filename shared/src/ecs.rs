@@ -5,6 +5,7 @@
 //! it. The views below hold only what decisions need, everything that AWS may leave out optional, every enumeration
 //! open.
 
+use std::future::Future;
 use std::sync::{Arc, Mutex};
 
 use aws_sdk_ecs::Client;
@@ -20,6 +21,8 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, from_sdk};
 use crate::events::ServiceRef;
+use crate::pace::Bucket;
+use crate::platform::Platform;
 use crate::tags::Tag;
 use crate::task_definition::{Draft, TaskDefinition, read_tags};
 
@@ -106,6 +109,25 @@ impl Service {
         self.deployments.iter().find(|deployment| deployment.id == id)
     }
 
+    /// Whether ECS is bringing back an earlier deployment because a newer one has failed. ECS takes the old deployment
+    /// up again under its old id.
+    #[must_use]
+    pub fn is_rolling_back(&self) -> bool {
+        self.primary().filter(|primary| primary.rollout_state == "IN_PROGRESS").is_some_and(|primary| {
+            let mut others = self.deployments.iter();
+            others.any(|other| other.rollout_state == "FAILED" && other.created_at > primary.created_at)
+        })
+    }
+
+    /// The names of the CloudWatch alarms that ECS watches during a deployment of this service.
+    #[must_use]
+    pub fn deployment_alarms(&self) -> Vec<String> {
+        let alarms =
+            self.deployment_configuration.get("alarms").filter(|alarms| alarms.get("enable") == Some(&true.into()));
+        let names = alarms.and_then(|alarms| alarms.get("alarmNames")).and_then(Value::as_array);
+        names.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    }
+
     /// The deployment configuration with the circuit breaker and its rollback on, to be sent with a deployment. `None`
     /// where the owner has turned the breaker on already, with whatever settings; chose a strategy other than rolling;
     /// or has lifecycle hooks, whose roles we would have to hand on. ECS shows a breaker that was never configured as
@@ -131,17 +153,46 @@ impl Service {
     }
 }
 
-/// ECS's API.
+/// ECS's API, called no faster than
+/// [ECS lets an account](https://docs.aws.amazon.com/AmazonECS/latest/APIReference/request-throttling.html).
 #[derive(Debug, Clone)]
 pub struct Ecs {
     client: Client,
+    platform: Platform,
+    pace: Arc<Pace>,
+}
+
+/// ECS's rates, as bursts and calls per second. An environment that stays warm keeps its count; others of the account
+/// spend from the same rates, so that being throttled remains possible.
+#[derive(Debug)]
+struct Pace {
+    describe_services: Bucket,
+    describe_task_definition: Bucket,
+    register: Bucket,
+    update_service: Bucket,
 }
 
 impl Ecs {
     /// ECS through `client`.
     #[must_use]
-    pub fn new(client: Client) -> Self {
-        Self { client }
+    pub fn new(client: Client, platform: Platform) -> Self {
+        let pace = Pace {
+            describe_services: Bucket::new(100, 20),
+            describe_task_definition: Bucket::new(50, 20),
+            register: Bucket::new(20, 1),
+            update_service: Bucket::new(50, 5),
+        };
+        Self { client, platform, pace: Arc::new(pace) }
+    }
+
+    /// Calls ECS when `bucket` lets it, and waits longer the next time if that was too soon.
+    async fn paced<T>(&self, bucket: &Bucket, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        bucket.take(&self.platform).await;
+        let result = call.await;
+        if result.as_ref().is_err_and(Error::is_throttling) {
+            bucket.drain(&self.platform);
+        }
+        result
     }
 
     /// `DescribeServices` with tags, for services of one cluster, at most [`SERVICES_PER_CALL_MAX`]. Services that are
@@ -151,26 +202,23 @@ impl Ecs {
     /// [`Error::Aws`]; [`Error::Answer`].
     pub async fn describe_services(&self, cluster: &str, services: &[String]) -> Result<Vec<Service>, Error> {
         const OPERATION: &str = "DescribeServices";
-        let wire = Wire::default();
-        let sent = self
-            .client
-            .describe_services()
-            .cluster(cluster)
-            .set_services(Some(services.to_vec()))
-            .include(aws_sdk_ecs::types::ServiceField::Tags)
-            .customize()
-            .interceptor(wire.clone())
-            .send()
-            .await;
-        let answer = match sent {
-            Ok(_) => wire.answer(OPERATION, cluster)?,
-            Err(error) => {
-                let error = from_sdk(OPERATION, cluster, &error);
-                return match error.code() {
-                    Some("ClusterNotFoundException") => Ok(Vec::new()),
-                    _ => Err(error),
-                };
-            }
+        let call = async {
+            let wire = Wire::default();
+            self.client
+                .describe_services()
+                .cluster(cluster)
+                .set_services(Some(services.to_vec()))
+                .include(aws_sdk_ecs::types::ServiceField::Tags)
+                .customize()
+                .interceptor(wire.clone())
+                .send()
+                .await
+                .map_err(|error| from_sdk(OPERATION, cluster, &error))?;
+            wire.answer(OPERATION, cluster)
+        };
+        let answer = match self.paced(&self.pace.describe_services, call).await {
+            Err(error) if error.code() == Some("ClusterNotFoundException") => return Ok(Vec::new()),
+            answered => answered?,
         };
         let Some(Value::Array(services)) = answer.get("services") else {
             return Err(Error::Answer { operation: OPERATION, resource: cluster.into(), missing: "services" });
@@ -194,17 +242,20 @@ impl Ecs {
     /// [`Error::Aws`]; [`Error::Answer`].
     pub async fn describe_task_definition(&self, id: &str) -> Result<TaskDefinition, Error> {
         const OPERATION: &str = "DescribeTaskDefinition";
-        let wire = Wire::default();
-        self.client
-            .describe_task_definition()
-            .task_definition(id)
-            .include(aws_sdk_ecs::types::TaskDefinitionField::Tags)
-            .customize()
-            .interceptor(wire.clone())
-            .send()
-            .await
-            .map_err(|error| from_sdk(OPERATION, id, &error))?;
-        TaskDefinition::from_answer(OPERATION, id, wire.answer(OPERATION, id)?)
+        let call = async {
+            let wire = Wire::default();
+            self.client
+                .describe_task_definition()
+                .task_definition(id)
+                .include(aws_sdk_ecs::types::TaskDefinitionField::Tags)
+                .customize()
+                .interceptor(wire.clone())
+                .send()
+                .await
+                .map_err(|error| from_sdk(OPERATION, id, &error))?;
+            wire.answer(OPERATION, id)
+        };
+        TaskDefinition::from_answer(OPERATION, id, self.paced(&self.pace.describe_task_definition, call).await?)
     }
 
     /// `RegisterTaskDefinition` of `draft` in `family`.
@@ -213,18 +264,21 @@ impl Ecs {
     /// [`Error::Aws`]; [`Error::Answer`].
     pub async fn register(&self, family: &str, draft: &Draft) -> Result<TaskDefinition, Error> {
         const OPERATION: &str = "RegisterTaskDefinition";
-        let wire = Wire::default();
         let body = draft.request().to_string();
-        self.client
-            .register_task_definition()
-            .family(family)
-            .customize()
-            .mutate_request(move |request| put_on_wire(request, &body))
-            .interceptor(wire.clone())
-            .send()
-            .await
-            .map_err(|error| from_sdk(OPERATION, family, &error))?;
-        TaskDefinition::from_answer(OPERATION, family, wire.answer(OPERATION, family)?)
+        let call = async {
+            let wire = Wire::default();
+            self.client
+                .register_task_definition()
+                .family(family)
+                .customize()
+                .mutate_request(move |request| put_on_wire(request, &body))
+                .interceptor(wire.clone())
+                .send()
+                .await
+                .map_err(|error| from_sdk(OPERATION, family, &error))?;
+            wire.answer(OPERATION, family)
+        };
+        TaskDefinition::from_answer(OPERATION, family, self.paced(&self.pace.register, call).await?)
     }
 
     /// `UpdateService` to `revision`: starts a deployment, with the circuit breaker on unless the owner has set it.
@@ -239,18 +293,22 @@ impl Ecs {
         if let (Value::Object(fields), Some(configuration)) = (&mut request, service.with_circuit_breaker()) {
             fields.insert("deploymentConfiguration".into(), configuration);
         }
-        let (wire, body) = (Wire::default(), request.to_string());
-        self.client
-            .update_service()
-            .cluster(cluster)
-            .service(name)
-            .customize()
-            .mutate_request(move |request| put_on_wire(request, &body))
-            .interceptor(wire.clone())
-            .send()
-            .await
-            .map_err(|error| from_sdk(OPERATION, service.id.to_string(), &error))?;
-        let answer = wire.answer(OPERATION, &service.id.to_string())?;
+        let body = request.to_string();
+        let call = async {
+            let wire = Wire::default();
+            self.client
+                .update_service()
+                .cluster(cluster)
+                .service(name)
+                .customize()
+                .mutate_request(move |request| put_on_wire(request, &body))
+                .interceptor(wire.clone())
+                .send()
+                .await
+                .map_err(|error| from_sdk(OPERATION, service.id.to_string(), &error))?;
+            wire.answer(OPERATION, &service.id.to_string())
+        };
+        let answer = self.paced(&self.pace.update_service, call).await?;
         let updated = answer.get("service");
         updated.and_then(|updated| Service::read(cluster, updated)).ok_or_else(|| Error::Answer {
             operation: OPERATION,
@@ -344,6 +402,26 @@ pub(crate) mod tests {
     fn a_service_without_any_configuration_gets_the_breaker() {
         let sent = service(Value::Null).with_circuit_breaker().unwrap();
         assert_eq!(sent, json!({"deploymentCircuitBreaker": {"enable": true, "rollback": true}}));
+    }
+
+    #[test]
+    fn a_rollback_by_ecs_is_told_from_a_rollout() {
+        let with = |newer: &str, primary: &str| {
+            service_with(json!({"deployments": [
+                {"id": "ecs-svc/1", "status": "PRIMARY", "rolloutState": primary, "createdAt": 1.0},
+                {"id": "ecs-svc/2", "status": "ACTIVE", "rolloutState": newer, "createdAt": 2.0},
+            ]}))
+        };
+        assert!(with("FAILED", "IN_PROGRESS").is_rolling_back());
+        assert!(!with("FAILED", "COMPLETED").is_rolling_back(), "it has ended");
+        assert!(!with("IN_PROGRESS", "IN_PROGRESS").is_rolling_back());
+    }
+
+    #[test]
+    fn alarms_that_are_configured_and_switched_off_do_not_count() {
+        let alarms = |enable: bool| service(json!({"alarms": {"alarmNames": ["web-5xx"], "enable": enable}}));
+        assert_eq!(alarms(true).deployment_alarms(), ["web-5xx"]);
+        assert!(alarms(false).deployment_alarms().is_empty() && service(Value::Null).deployment_alarms().is_empty());
     }
 
     #[test]

@@ -71,6 +71,12 @@ impl Error {
         }
     }
 
+    /// Whether AWS asks to be called less.
+    #[must_use]
+    pub fn is_throttling(&self) -> bool {
+        matches!(self, Self::Aws { code, .. } if THROTTLING_CODES.contains(&code.as_str()))
+    }
+
     /// AWS's error code, where AWS gave one.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
@@ -81,21 +87,24 @@ impl Error {
     }
 }
 
-/// Error codes that say "not now", in any of the services we call. Server errors (5xx) and HTTP 429 are recognised by
-/// their status.
-const TRANSIENT_CODES: &[&str] = &[
-    "InternalServerError",
+/// Error codes that say "not so often", in any of the services we call.
+const THROTTLING_CODES: &[&str] = &[
     "LimitExceededException",
     "OverLimit",
     "ProvisionedThroughputExceededException",
     "RequestLimitExceeded",
     "RequestThrottled",
-    "ServerException",
-    "ServiceUnavailable",
     "Throttling",
     "ThrottlingException",
     "ThrottledException",
     "TooManyRequestsException",
+];
+
+/// Error codes that say "not now". Server errors (5xx) and HTTP 429 are recognised by their status.
+const TRANSIENT_CODES: &[&str] = &[
+    "InternalServerError",
+    "ServerException",
+    "ServiceUnavailable",
     "TransactionConflictException",
     "TransactionInProgressException",
 ];
@@ -110,7 +119,8 @@ pub fn from_sdk<E: ProvideErrorMetadata>(
         SdkError::ServiceError(context) => {
             let status = context.raw().status().as_u16();
             let code = context.err().code().unwrap_or("UnknownError").to_owned();
-            let transient = status >= 500 || status == 429 || TRANSIENT_CODES.contains(&code.as_str());
+            let known = TRANSIENT_CODES.contains(&code.as_str()) || THROTTLING_CODES.contains(&code.as_str());
+            let transient = status >= 500 || status == 429 || known;
             (code, context.err().message().unwrap_or("no message").to_owned(), transient)
         }
         SdkError::TimeoutError(_) => ("Timeout".into(), "no answer in time".into(), true),

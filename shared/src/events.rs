@@ -10,8 +10,11 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::ecr::why_not_an_image;
 use crate::error::Error;
 use crate::image::EcrRepository;
+use crate::policy::is_signature_tag;
+use crate::tags::is_key_of_ours;
 
 /// An event, by what it means to Tidegate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +23,12 @@ pub enum Event {
     Image(ImageAction),
     /// An ECS deployment changed its state.
     Deployment(DeploymentChange),
+    /// Tags of an ECS service that are ours were set, changed or removed.
+    Tagged(ServiceRef),
+    /// Our own schedule: look for what events have missed.
+    Sweep,
+    /// Somebody asks what this event would lead to.
+    Explain(Box<Value>),
     /// Known, and of no consequence to any function.
     Ignored {
         /// Why.
@@ -27,7 +36,8 @@ pub enum Event {
     },
 }
 
-/// `ECR Image Action`. See
+/// `ECR Image Action`, or `ECR Replication Action`: in a Region that images are replicated to there is no push, and
+/// before the replication has ended there is nothing to pull. See
 /// [Amazon ECR events](https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-eventbridge.html).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageAction {
@@ -41,7 +51,7 @@ pub struct ImageAction {
     pub digest: String,
     /// Tag; `None` for children of an index and other untagged manifests.
     pub tag: Option<String>,
-    /// `PUSH`, `DELETE`, `UPDATE_STORAGE_CLASS`, or one yet unknown.
+    /// `PUSH`, `REPLICATE`, `DELETE`, `UPDATE_STORAGE_CLASS`, or one yet unknown.
     pub action: String,
     /// `SUCCESS` or not.
     pub result: String,
@@ -56,11 +66,11 @@ impl ImageAction {
     #[must_use]
     pub fn why_not_deployable(&self) -> Option<String> {
         let Self { action, result, .. } = self;
-        if action != "PUSH" {
+        if !matches!(action.as_str(), "PUSH" | "REPLICATE") {
             return Some(format!("the event is a {action}, not a PUSH"));
         }
         if result != "SUCCESS" {
-            return Some(format!("the push ended with {result}"));
+            return Some(format!("the {action} ended with {result}"));
         }
         let Some(tag) = &self.tag else {
             return Some("the manifest has no tag: it is a child of an index, or was pushed by digest".into());
@@ -68,24 +78,8 @@ impl ImageAction {
         if is_signature_tag(tag) {
             return Some(format!("the tag {tag} is that of a signature, attestation or SBOM"));
         }
-        let artifact = self.artifact_media_type.as_deref().filter(|t| !is_image_config(t));
-        artifact.map(|media_type| format!("the artifact is a {media_type}, not a container image"))
+        why_not_an_image(self.artifact_media_type.as_deref())
     }
-}
-
-/// Tags that cosign gives to what it attaches to an image: `sha256-<64 hex digits>` and a suffix.
-fn is_signature_tag(tag: &str) -> bool {
-    tag.strip_prefix("sha256-")
-        .and_then(|rest| rest.split_once('.'))
-        .is_some_and(|(hex, _)| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
-}
-
-/// Media types of an image's configuration, in OCI's and Docker's naming.
-fn is_image_config(media_type: &str) -> bool {
-    matches!(
-        media_type,
-        "" | "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json"
-    )
 }
 
 /// An ECS deployment changed its state. See
@@ -162,6 +156,22 @@ impl ServiceRef {
     }
 }
 
+impl ServiceRef {
+    /// Region and account of the service.
+    ///
+    /// # Errors
+    /// [`Error::Input`] where the ARN names none.
+    pub fn home(&self) -> Result<(String, String), Error> {
+        let mut parts = self.arn.split(':').skip(3);
+        match (parts.next(), parts.next()) {
+            (Some(region), Some(account)) if !region.is_empty() && !account.is_empty() => {
+                Ok((region.to_owned(), account.to_owned()))
+            }
+            _ => Err(Error::Input(format!("`{}` names no Region and account", self.arn))),
+        }
+    }
+}
+
 impl std::fmt::Display for ServiceRef {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.cluster, self.service)
@@ -194,6 +204,17 @@ struct EcsDetail {
     cluster_arn: Option<String>,
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct TagDetail {
+    #[serde(default)]
+    service: String,
+    #[serde(default)]
+    resource_type: String,
+    #[serde(default)]
+    changed_tag_keys: Vec<String>,
+}
+
 /// Reads an event as EventBridge delivers it.
 ///
 /// # Errors
@@ -205,8 +226,12 @@ pub fn read(event: &Value) -> Result<Event, Error> {
     let envelope = EventBridgeEvent::<Value>::deserialize(event)
         .map_err(|error| Error::Input(format!("not an EventBridge event: {error}")))?;
     match (envelope.source.as_str(), envelope.detail_type.as_str()) {
-        ("aws.ecr", "ECR Image Action") => image_action(envelope),
+        ("aws.ecr", "ECR Image Action" | "ECR Replication Action") => image_action(envelope),
+        ("aws.ecr", other) => Ok(Event::Ignored { reason: format!("{other} events announce no image to deploy") }),
         ("aws.ecs", "ECS Deployment State Change" | "ECS Service Action") => deployment_change(&envelope),
+        ("aws.tag", "Tag Change on Resource") => tag_change(&envelope),
+        ("tidegate", "Sweep") => Ok(Event::Sweep),
+        ("tidegate", "Explain") => explain(&envelope),
         (source, detail_type) => {
             Err(Error::Input(format!("no function of Tidegate handles `{detail_type}` events of `{source}`")))
         }
@@ -238,6 +263,36 @@ fn image_action(envelope: EventBridgeEvent<Value>) -> Result<Event, Error> {
     }))
 }
 
+/// `Tag Change on Resource`. See
+/// [Tag change events](https://docs.aws.amazon.com/tag-editor/latest/userguide/monitor-with-cloudwatch-events.html).
+fn tag_change(envelope: &EventBridgeEvent<Value>) -> Result<Event, Error> {
+    let detail: TagDetail = detail(envelope)?;
+    if (detail.service.as_str(), detail.resource_type.as_str()) != ("ecs", "service") {
+        let reason =
+            format!("the tags are those of a {} {}, not of an ECS service", detail.service, detail.resource_type);
+        return Ok(Event::Ignored { reason });
+    }
+    if !detail.changed_tag_keys.iter().any(|key| is_key_of_ours(key)) {
+        return Ok(Event::Ignored { reason: "none of the changed tags is Tidegate's".into() });
+    }
+    Ok(Event::Tagged(ServiceRef::from_arn(first_resource(envelope)?, None)?))
+}
+
+fn explain(envelope: &EventBridgeEvent<Value>) -> Result<Event, Error> {
+    match envelope.detail.get("event") {
+        Some(event) => Ok(Event::Explain(Box::new(event.clone()))),
+        None => {
+            Err(Error::Input("the Explain event has no `event` in its detail: put the event to explain there".into()))
+        }
+    }
+}
+
+fn first_resource(envelope: &EventBridgeEvent<Value>) -> Result<&str, Error> {
+    let arn = envelope.resources.as_ref().and_then(|resources| resources.first());
+    let missing = || Error::Input(format!("the `{}` event has no service ARN in `resources`", envelope.detail_type));
+    arn.map(String::as_str).ok_or_else(missing)
+}
+
 /// Deployment events come under both detail-types:
 /// [ECS service events](https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_service_events.html) lists
 /// their names under `ECS Service Action` too.
@@ -252,10 +307,8 @@ fn deployment_change(envelope: &EventBridgeEvent<Value>) -> Result<Event, Error>
         }
         name => Change::Other(name.to_owned()),
     };
-    let arn = envelope.resources.as_ref().and_then(|resources| resources.first());
-    let arn = arn.ok_or_else(|| Error::Input("the ECS event has no service ARN in `resources`".into()))?;
     Ok(Event::Deployment(DeploymentChange {
-        service: ServiceRef::from_arn(arn, detail.cluster_arn.as_deref())?,
+        service: ServiceRef::from_arn(first_resource(envelope)?, detail.cluster_arn.as_deref())?,
         change,
         deployment_id: detail
             .deployment_id
@@ -315,6 +368,50 @@ mod tests {
             let reason = why_not(&detail).unwrap();
             assert!(reason.contains(expected), "{detail}: {reason}");
         }
+    }
+
+    #[test]
+    fn an_image_that_was_replicated_here_is_deployable() {
+        let mut event = push(&json!({"action-type": "REPLICATE", "source-region": "eu-central-1"}));
+        event["detail-type"] = "ECR Replication Action".into();
+        let Event::Image(action) = read(&event).unwrap() else { panic!() };
+        assert_eq!(action.why_not_deployable(), None);
+        event["detail"]["result"] = "FAILED".into();
+        let Event::Image(action) = read(&event).unwrap() else { panic!() };
+        assert!(action.why_not_deployable().unwrap().contains("REPLICATE ended with FAILED"));
+    }
+
+    #[test]
+    fn other_events_of_ecr_are_known_and_ignored() {
+        for detail_type in ["ECR Image Scan", "ECR Pull Through Cache Action", "ECR Referrer Action"] {
+            let event = json!({"source": "aws.ecr", "detail-type": detail_type, "detail": {}});
+            let Event::Ignored { reason } = read(&event).unwrap() else { panic!() };
+            assert!(reason.contains(detail_type), "{reason}");
+        }
+    }
+
+    #[test]
+    fn our_tags_on_a_service_are_news_and_others_are_not() {
+        let event = |service: &str, kind: &str, key: &str| {
+            let arn = "arn:aws:ecs:eu-west-1:123456789012:service/production/web";
+            let detail = json!({"service": service, "resource-type": kind, "changed-tag-keys": ["team", key]});
+            let event = json!({"source": "aws.tag", "detail-type": "Tag Change on Resource", "resources": [arn], "detail": detail});
+            read(&event).unwrap()
+        };
+        let Event::Tagged(service) = event("ecs", "service", "tidegate:hold") else { panic!() };
+        assert_eq!(service.to_string(), "production/web");
+        for (service, kind, key) in
+            [("ecs", "service", "owner"), ("ecs", "cluster", "tidegate:hold"), ("ec2", "instance", "tidegate:hold")]
+        {
+            assert!(matches!(event(service, kind, key), Event::Ignored { .. }), "{service} {kind} {key}");
+        }
+    }
+
+    #[test]
+    fn an_explanation_needs_an_event() {
+        let asked = |detail| json!({"source": "tidegate", "detail-type": "Explain", "detail": detail});
+        assert_eq!(read(&asked(json!({"event": {"x": 1}}))), Ok(Event::Explain(Box::new(json!({"x": 1})))));
+        assert!(read(&asked(json!({}))).unwrap_err().to_string().contains("no `event`"));
     }
 
     #[test]

@@ -1,13 +1,24 @@
 //! Which services follow a repository.
 
-use std::collections::BTreeMap;
-
 use aws_sdk_resourcegroupstagging::Client;
 use aws_sdk_resourcegroupstagging::types::TagFilter;
 
 use crate::error::{Error, from_sdk};
 use crate::events::ServiceRef;
-use crate::tags::follow_key;
+use crate::tags::{Tag, follow_key, is_follow_key};
+
+/// Most resources that one page of `GetResources` holds.
+const RESOURCES_PER_PAGE_MAX: i32 = 100;
+
+/// A service that follows a repository, as the tagging API shows it. ECS may know newer tags: the tagging API follows
+/// after a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Follower {
+    /// Which service.
+    pub id: ServiceRef,
+    /// Its tags.
+    pub tags: Vec<Tag>,
+}
 
 /// The tagging API.
 #[derive(Debug, Clone)]
@@ -22,29 +33,48 @@ impl Followers {
         Self { client }
     }
 
-    /// Every service that carries the follow tag of `repository`, by cluster: one call of `GetResources` for each
-    /// hundred of them.
+    /// Every service that carries the follow tag of `repository`, sorted: one call of `GetResources` for each hundred
+    /// of them.
     ///
     /// # Errors
     /// [`Error::Aws`].
-    pub async fn of(&self, repository: &str) -> Result<BTreeMap<String, Vec<String>>, Error> {
+    pub async fn of(&self, repository: &str) -> Result<Vec<Follower>, Error> {
+        self.read(repository, Some(follow_key(repository))).await
+    }
+
+    /// Every service that follows any repository, sorted: one call of `GetResources` for each hundred services of the
+    /// account and Region. A tag key cannot be asked for by its prefix.
+    ///
+    /// # Errors
+    /// [`Error::Aws`].
+    pub async fn all(&self) -> Result<Vec<Follower>, Error> {
+        let mut all = self.read("all services", None).await?;
+        all.retain(|follower| follower.tags.iter().any(|tag| is_follow_key(&tag.key)));
+        Ok(all)
+    }
+
+    async fn read(&self, resource: &str, key: Option<String>) -> Result<Vec<Follower>, Error> {
         let mut pages = self
             .client
             .get_resources()
             .resource_type_filters("ecs:service")
-            .tag_filters(TagFilter::builder().key(follow_key(repository)).build())
+            .set_tag_filters(key.map(|key| vec![TagFilter::builder().key(key).build()]))
+            .resources_per_page(RESOURCES_PER_PAGE_MAX)
             .into_paginator()
             .send();
-        let mut by_cluster: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut followers = Vec::new();
         while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| from_sdk("GetResources", repository, &error))?;
-            for arn in page.resource_tag_mapping_list().iter().filter_map(|found| found.resource_arn()) {
+            let page = page.map_err(|error| from_sdk("GetResources", resource, &error))?;
+            for found in page.resource_tag_mapping_list() {
+                let arn = found.resource_arn().unwrap_or_default();
+                let tags = found.tags().iter().map(|tag| Tag::new(tag.key(), tag.value())).collect();
                 match ServiceRef::from_arn(arn, None) {
-                    Ok(found) => by_cluster.entry(found.cluster).or_default().push(found.service),
-                    Err(error) => tracing::warn!(arn, %error, "a follower was passed over"),
+                    Ok(id) => followers.push(Follower { id, tags }),
+                    Err(error) => tracing::warn!(arn, %error, "a service was passed over"),
                 }
             }
         }
-        Ok(by_cluster)
+        followers.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(followers)
     }
 }

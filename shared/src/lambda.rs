@@ -22,10 +22,12 @@ use lambda_runtime::tracing::subscriber;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::Value;
 
+use crate::alarms::Alarms;
 use crate::announce::Announcer;
 use crate::announce::slack::Slack;
 use crate::announce::sns::Topic;
 use crate::decision::{Action, Decision, Failure, Handled};
+use crate::dependencies::Directory;
 use crate::deploy::Deployer;
 use crate::ecr::Ecr;
 use crate::ecs::Ecs;
@@ -109,6 +111,12 @@ impl Function {
             ecs: self.ecs(),
             ecr: Ecr::new(aws_sdk_ecr::Client::new(&self.sdk)),
             followers: Followers::new(aws_sdk_resourcegroupstagging::Client::new(&self.sdk)),
+            alarms: Alarms::new(aws_sdk_cloudwatch::Client::new(&self.sdk)),
+            directory: Directory::new(
+                aws_sdk_iam::Client::new(&self.sdk),
+                aws_sdk_secretsmanager::Client::new(&self.sdk),
+                aws_sdk_ssm::Client::new(&self.sdk),
+            ),
             store: self.store(),
             platform: self.platform.clone(),
         }
@@ -137,7 +145,7 @@ impl Function {
     }
 
     fn ecs(&self) -> Ecs {
-        Ecs::new(aws_sdk_ecs::Client::new(&self.sdk))
+        Ecs::new(aws_sdk_ecs::Client::new(&self.sdk), self.platform.clone())
     }
 
     fn store(&self) -> Store {
@@ -209,12 +217,13 @@ fn retry(error: Error) -> Diagnostic {
 }
 
 fn log(decision: &Decision) {
-    let Decision { service, reason, repository, tag, digest, revision, record, ecs_deployment_id, .. } = decision;
+    let Decision { service, reason, rule, repository, tag, digest, revision, record, ecs_deployment_id, .. } = decision;
     let action = serde_json::to_value(decision.action).unwrap_or_default();
     tracing::info!(
         service,
         action = action.as_str(),
         reason,
+        rule,
         repository,
         tag,
         digest,
@@ -222,6 +231,7 @@ fn log(decision: &Decision) {
         record,
         ecs_deployment_id,
         state = decision.state,
+        notes = (!decision.notes.is_empty()).then(|| decision.notes.join("; ")),
         "decision"
     );
 }

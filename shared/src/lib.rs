@@ -5,18 +5,21 @@
 //!
 //! 1. [`lambda`]: how a function starts, and what becomes of what it handled
 //! 2. [`events`]: what AWS tells, leniently read
-//! 3. [`deploy`]: observe, [decide](deploy::decide), act: from a push to a rollout
+//! 3. [`deploy`]: observe, [decide](deploy::decide), [check](deploy::preflight), act: from a push to a rollout
 //! 4. [`notify`]: observe, [judge](notify::judge), act: from a deployment event to an outcome
 //! 5. [`announce`]: Slack and SNS, each alone
 //! 6. [`record`]: the deployment record, its state machine and its table
-//! 7. [`ecs`], [`ecr`], [`followers`]: the AWS APIs we read and call
-//! 8. [`task_definition`], [`image`], [`tags`]: documents, references and the grammar of the tags
+//! 7. [`ecs`], [`ecr`], [`followers`], [`alarms`], [`dependencies`]: the AWS APIs we read and call, at a [`pace`]
+//! 8. [`task_definition`], [`manifest`], [`image`], [`tags`], [`policy`]: documents, references, and the grammar of
+//!    the tags
 //!
 //! Decisions are pure functions over values. Time, clients and the network are passed in ([`platform`]); only
 //! [`settings`] reads the environment.
 
+pub mod alarms;
 pub mod announce;
 pub mod decision;
+pub mod dependencies;
 pub mod deploy;
 pub mod ecr;
 pub mod ecs;
@@ -25,8 +28,11 @@ pub mod events;
 pub mod followers;
 pub mod image;
 pub mod lambda;
+pub mod manifest;
 pub mod notify;
+pub mod pace;
 pub mod platform;
+pub mod policy;
 pub mod record;
 pub mod rejects;
 pub mod settings;

@@ -7,6 +7,7 @@
 pub mod judge;
 
 use chrono::{DateTime, Utc};
+use futures_util::future::try_join;
 use serde_json::Value;
 
 use self::judge::judge;
@@ -35,16 +36,38 @@ pub struct Notifier {
 impl Notifier {
     /// Handles an event as EventBridge delivers it; the invocation ends at `deadline`.
     pub async fn handle(&self, event: &Value, deadline: DateTime<Utc>) -> Handled {
-        match events::read(event) {
-            Ok(Event::Deployment(change)) => {
-                Box::pin(self.changed(&change, deadline)).await.unwrap_or_else(Handled::from)
+        let handled = match events::read(event) {
+            Ok(Event::Deployment(change)) => Box::pin(self.changed(&change, deadline)).await,
+            Ok(Event::Explain(asked)) => Box::pin(self.explain(&asked)).await,
+            Ok(Event::Ignored { reason }) => Ok(Decision::new(Action::Skip, reason).into()),
+            Ok(Event::Image(_) | Event::Tagged(_) | Event::Sweep) => Err(not_for_us()),
+            Err(error) => Err(error),
+        };
+        handled.unwrap_or_else(Handled::from)
+    }
+
+    /// What `event` would lead to, without writing or telling anything.
+    async fn explain(&self, event: &Value) -> Result<Handled, Error> {
+        let change = match events::read(event)? {
+            Event::Deployment(change) => change,
+            Event::Ignored { reason } => return Ok(Decision::new(Action::Skip, reason).into()),
+            _ => return Err(not_for_us()),
+        };
+        let (service, history) =
+            try_join(self.ecs.describe_service(&change.service), self.store.history(&change.service)).await?;
+        let now = self.platform.now();
+        let explained = history.records.into_iter().rev().filter_map(|record| {
+            let verdict = judge(&record, service.as_ref(), &change);
+            match verdict.and_then(|(state, reason)| record.advanced(state, reason, now)) {
+                Some(advanced) => Some(Decision::about(Action::Record, &advanced)),
+                None => is_of(&record, &change).then(|| Decision::about(Action::Skip, &record)),
             }
-            Ok(Event::Ignored { reason }) => Decision::new(Action::Skip, reason).into(),
-            Ok(Event::Image(_)) => {
-                Error::Input("the notify function takes ECS events; this one is for deploy".into()).into()
-            }
-            Err(error) => error.into(),
-        }
+        });
+        let decisions: Vec<Decision> = explained.collect();
+        Ok(match decisions.is_empty() {
+            true => not_ours(&change).into(),
+            false => Handled { decisions, failures: Vec::new() },
+        })
     }
 
     async fn changed(&self, change: &DeploymentChange, deadline: DateTime<Utc>) -> Result<Handled, Error> {
@@ -98,7 +121,7 @@ impl Notifier {
             }
             if self.announcer.owes(&record) {
                 for error in self.announcer.tell(&self.store, &record, deadline).await {
-                    handled.add(&change.service, Err(error));
+                    handled.fail(&change.service, error);
                 }
             }
         }
@@ -129,6 +152,10 @@ impl Notifier {
                 .await?;
         }
     }
+}
+
+fn not_for_us() -> Error {
+    Error::Input("the notify function takes ECS events; this one is for deploy".into())
 }
 
 fn is_of(record: &Record, change: &DeploymentChange) -> bool {

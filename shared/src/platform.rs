@@ -1,6 +1,7 @@
 //! Time, as the functions are given it. Nothing else reads a clock: in a simulation time stands still until it is told
 //! to pass.
 
+use std::future::Future;
 use std::time::Duration;
 
 use aws_smithy_async::rt::sleep::{AsyncSleep, SharedAsyncSleep};
@@ -41,14 +42,33 @@ impl Platform {
         }
     }
 
+    /// Sleeps for `duration`, whatever the invocation's deadline: for a wait whose length the caller has seen to.
+    pub async fn sleep(&self, duration: Duration) {
+        self.sleep.sleep(duration).await;
+    }
+
+    /// What `work` comes to, or `None` if it takes longer than `limit`.
+    pub async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = self.sleep(limit) => None,
+        }
+    }
+
+    /// Whether an invocation that ends at `deadline` has this much time left, and what it needs to end well.
+    #[must_use]
+    pub fn has_time(&self, deadline: DateTime<Utc>, needed: Duration) -> bool {
+        self.now() + needed + END_MARGIN <= deadline
+    }
+
     /// Sleeps for `duration` if that leaves the invocation the time it needs to end well, and says whether it did.
     pub async fn sleep_before(&self, deadline: DateTime<Utc>, duration: Duration) -> bool {
-        let after = self.now() + duration + END_MARGIN;
-        if after > deadline {
-            return false;
+        let has_time = self.has_time(deadline, duration);
+        if has_time {
+            self.sleep(duration).await;
         }
-        self.sleep.sleep(duration).await;
-        true
+        has_time
     }
 }
 

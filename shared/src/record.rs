@@ -18,7 +18,7 @@ use ulid::Ulid;
 
 use crate::events::ServiceRef;
 
-/// The state of a record. The last four are terminal: its outcome.
+/// The state of a record. All but the first two are terminal: its outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
@@ -34,16 +34,33 @@ pub enum State {
     RolledBack,
     /// A newer deployment took its place before it completed.
     Superseded,
+    /// It was decided not to deploy.
+    Skipped,
+}
+
+/// What made a deployment happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// An image was pushed, or replicated to this Region.
+    #[default]
+    Push,
+    /// A change of the service's tags.
+    Tags,
+    /// The sweep found what no event had told.
+    Sweep,
+    /// Somebody else: a person, Terraform, a script.
+    External,
 }
 
 impl State {
     /// Whether a record may go from this state to `next`. A terminal state stays, but a success can be taken back.
     #[must_use]
     pub fn may_become(self, next: Self) -> bool {
-        use State::{Failed, Intended, RolledBack, Rolling, Succeeded, Superseded};
+        use State::{Failed, Intended, RolledBack, Rolling, Skipped, Succeeded, Superseded};
         matches!(
             (self, next),
-            (Intended, Rolling | Failed | Superseded)
+            (Intended, Rolling | Failed | Superseded | Skipped)
                 | (Rolling, Succeeded | Failed | Superseded)
                 | (Succeeded, RolledBack)
         )
@@ -65,6 +82,7 @@ impl State {
             Self::Failed => "failed",
             Self::RolledBack => "rolled_back",
             Self::Superseded => "superseded",
+            Self::Skipped => "skipped",
         }
     }
 }
@@ -84,6 +102,15 @@ pub struct Record {
     pub state: State,
     /// Why it is in this state, for people.
     pub reason: String,
+    /// What made it happen.
+    #[serde(default)]
+    pub origin: Origin,
+    /// What people should know beside the reason, such as what could not be checked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// What somebody else has changed in the task definition since our last deployment: names, never values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed_by_others: Vec<String>,
     /// Counts the changes of this record; each sink remembers the last one it has told.
     pub version: u64,
     /// The service's generation when the intention was written: a newer intention has a higher one.
@@ -93,7 +120,7 @@ pub struct Record {
     pub repository: String,
     /// Tag the image was selected by.
     pub tag: String,
-    /// Digest that shall run.
+    /// Digest that shall run; empty where somebody else has deployed a tag, or where no image could be selected.
     pub digest: String,
     /// Digest or tag that ran before, as the task definition named it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -122,6 +149,10 @@ pub struct Record {
     /// When it got its outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<DateTime<Utc>>,
+
+    /// When the table may forget it: seconds since 1970. Decisions not to deploy are forgotten, deployments never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<u64>,
 
     /// Id of the Slack channel its message goes to; without it, the stack's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -170,14 +201,24 @@ impl Record {
 }
 
 /// What a service's own item holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ServiceItem {
-    /// Fencing number: each new intention raises it, and a write under an older one is refused.
+    /// Fencing number: each decision that is written raises it, and a write under an older one is refused.
     pub generation: u64,
-    /// Id of the newest intention's record.
+    /// Id of the record of the newest intention, or of the deployment by others that came after it. Empty before the
+    /// first.
+    #[serde(default)]
     pub record: String,
-    /// Digest of the newest intention.
+    /// Digest of that record.
+    #[serde(default)]
     pub digest: String,
+    /// ECS's id of the deployment that was PRIMARY when the item was last written: the sweep knows by it whether
+    /// anything has happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ecs_deployment_id: Option<String>,
+    /// The newest decision not to deploy (rule, digest and reason), so that it is recorded once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<String>,
     /// Until when the handler that wrote the intention has it to itself, in milliseconds since 1970; 0 once ECS has
     /// accepted the deployment. It expires by itself: nothing holds a lock.
     #[serde(default)]
@@ -209,10 +250,24 @@ impl History {
         self.records.iter().find(|record| record.id == *id)
     }
 
-    /// The latest record for `digest`.
+    /// The latest deployment of `digest`, whatever became of it.
     #[must_use]
     pub fn latest_of(&self, digest: &str) -> Option<&Record> {
-        self.records.iter().find(|record| record.digest == digest)
+        self.records.iter().find(|record| record.digest == digest && record.state != State::Skipped)
+    }
+
+    /// Whether ECS's deployment with this id is known, as one of ours or as one that was recorded.
+    #[must_use]
+    pub fn knows(&self, ecs_deployment_id: &str) -> bool {
+        let of_item = self.item.as_ref().and_then(|item| item.ecs_deployment_id.as_deref());
+        let of_records = self.records.iter().filter_map(|record| record.ecs_deployment_id.as_deref());
+        of_records.chain(of_item).any(|known| known == ecs_deployment_id)
+    }
+
+    /// Whether another handler is at work on the service.
+    #[must_use]
+    pub fn is_leased(&self, now: DateTime<Utc>) -> bool {
+        self.item.as_ref().is_some_and(|item| item.is_leased(now))
     }
 
     /// The generation to build on; 0 before the first intention.
@@ -222,11 +277,11 @@ impl History {
     }
 }
 
-/// The id of a new record: sorts by time, and is the same whenever the same intention is written again at that time.
-/// Its random part is a hash, so that no handler needs a source of randomness.
+/// The id of a new record: sorts by time, and is the same whenever the same record is written again at that time. Its
+/// random part is a hash of `what` and the generation, so that no handler needs a source of randomness.
 #[must_use]
-pub fn record_id(service: &ServiceRef, digest: &str, generation: u64, now: DateTime<Utc>) -> String {
-    let hash = Sha256::digest(format!("{service} {digest} {generation}"));
+pub fn record_id(service: &ServiceRef, what: &str, generation: u64, now: DateTime<Utc>) -> String {
+    let hash = Sha256::digest(format!("{service} {what} {generation}"));
     let random = hash.iter().take(10).fold(0_u128, |bits, byte| (bits << 8) | u128::from(*byte));
     Ulid::from_parts(millis(now), random).to_string()
 }
@@ -250,6 +305,9 @@ pub(crate) mod tests {
             service_arn: "arn:aws:ecs:eu-west-1:123456789012:service/production/web".into(),
             state,
             reason: String::new(),
+            origin: Origin::Push,
+            notes: Vec::new(),
+            changed_by_others: Vec::new(),
             version: 1,
             generation: 3,
             repository: "tides/web".into(),
@@ -264,6 +322,7 @@ pub(crate) mod tests {
             detected_at: "2026-11-16T09:54:36Z".parse().unwrap(),
             started_at: Some("2026-11-16T09:54:37Z".parse().unwrap()),
             finished_at: None,
+            expires_at: None,
             slack_channel: None,
             slack_ts: None,
             slack_told: 0,
@@ -272,8 +331,15 @@ pub(crate) mod tests {
         }
     }
 
-    const ALL: [State; 6] =
-        [State::Intended, State::Rolling, State::Succeeded, State::Failed, State::RolledBack, State::Superseded];
+    const ALL: [State; 7] = [
+        State::Intended,
+        State::Rolling,
+        State::Succeeded,
+        State::Failed,
+        State::RolledBack,
+        State::Superseded,
+        State::Skipped,
+    ];
 
     #[test]
     fn a_closed_record_never_opens_again() {

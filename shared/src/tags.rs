@@ -4,7 +4,8 @@
 //! misspelt `tidegate:hold`. ECS allows letters, digits, spaces and `_ . : / = + - @` in tags, so the grammar is small.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+
+use crate::policy::Policy;
 
 /// Prefix of every tag key that is ours.
 const PREFIX: &str = "tidegate:";
@@ -25,6 +26,7 @@ const OTHER_KEYS: &[&str] = &[
     "tidegate:scale/concurrency",
     "tidegate:scale/protected",
 ];
+/// Prefix of the tag key that names a CloudWatch alarm.
 const ROLLBACK_ON: &str = "tidegate:rollback-on/";
 
 /// One tag.
@@ -62,53 +64,16 @@ pub fn follow_key(repository: &str) -> String {
     format!("{FOLLOW}{repository}")
 }
 
-/// Which images of a repository a service takes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Policy {
-    /// `tag:develop` or bare `develop`: whatever this tag points to.
-    Tag(String),
-    /// `prefix:main-`: the newest image whose tag begins like this.
-    Prefix(String),
-    /// `semver:1.x`: the highest version in this range.
-    Semver(String),
-    /// `any`: the newest image.
-    Any,
+/// Whether a tag with this key makes a service follow a repository.
+#[must_use]
+pub fn is_follow_key(key: &str) -> bool {
+    key.starts_with(FOLLOW)
 }
 
-impl Policy {
-    /// Reads the value of a follow tag.
-    ///
-    /// # Errors
-    /// What is wrong with it, for its owner.
-    pub fn parse(value: &str) -> Result<Self, String> {
-        let value = value.trim();
-        let named = |kind: &str, argument: &str| match argument {
-            "" => Err(format!("`{value}` names no {kind}")),
-            argument if argument.contains(char::is_whitespace) => Err(format!("`{value}` has a space in its {kind}")),
-            argument => Ok(argument.to_owned()),
-        };
-        match value.split_once(':') {
-            Some(("tag", tag)) => named("tag", tag).map(Self::Tag),
-            Some(("prefix", prefix)) => named("prefix", prefix).map(Self::Prefix),
-            Some(("semver", range)) => named("version range", range).map(Self::Semver),
-            Some((kind, _)) => {
-                Err(format!("`{kind}:` is no policy; use tag:, prefix:, semver:, any, or the bare name of a tag"))
-            }
-            None if value == "any" => Ok(Self::Any),
-            None => named("tag", value).map(Self::Tag),
-        }
-    }
-}
-
-impl fmt::Display for Policy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tag(tag) => write!(f, "tag:{tag}"),
-            Self::Prefix(prefix) => write!(f, "prefix:{prefix}"),
-            Self::Semver(range) => write!(f, "semver:{range}"),
-            Self::Any => f.write_str("any"),
-        }
-    }
+/// Whether a tag with this key tells Tidegate something.
+#[must_use]
+pub fn is_key_of_ours(key: &str) -> bool {
+    key.starts_with(PREFIX)
 }
 
 /// Whether Tidegate acts on a service.
@@ -132,6 +97,8 @@ pub struct ServiceTags {
     pub hold: Option<String>,
     /// `tidegate:channel`: id of the Slack channel.
     pub channel: Option<String>,
+    /// `tidegate:rollback-on/<alarm name>`: names of the CloudWatch alarms that watch a deployment.
+    pub rollback_on: BTreeSet<String>,
     /// What can't be read, in words for the owner. Nothing is deployed while there is any.
     pub problems: BTreeSet<String>,
 }
@@ -173,8 +140,18 @@ impl ServiceTags {
                 "" => return Err("the value is empty; use the id of a Slack channel".into()),
                 id => self.channel = Some(id.to_owned()),
             },
-            key if OTHER_KEYS.contains(&key) || key.starts_with(ROLLBACK_ON) => {}
-            key if key.starts_with(PREFIX) => {
+            key if OTHER_KEYS.contains(&key) => {}
+            key if key.starts_with(ROLLBACK_ON) => {
+                let alarm = key.strip_prefix(ROLLBACK_ON).filter(|alarm| !alarm.is_empty());
+                let alarm = alarm.ok_or("the key names no alarm")?;
+                match value.trim() {
+                    "yes" => self.rollback_on.insert(alarm.to_owned()),
+                    other => {
+                        return Err(format!("`{other}` is not `yes`; remove the tag if the alarm shall not count"));
+                    }
+                };
+            }
+            key if is_key_of_ours(key) => {
                 return Err("Tidegate knows no such tag; is it misspelt?".into());
             }
             _ => {}
@@ -201,13 +178,6 @@ mod tests {
     }
 
     #[test]
-    fn every_policy_of_the_contract_is_read_and_written_alike() {
-        for policy in ["tag:develop", "prefix:main-", "semver:1.x", "semver:any", "any"] {
-            assert_eq!(Policy::parse(policy).unwrap().to_string(), policy);
-        }
-    }
-
-    #[test]
     fn what_cannot_be_read_is_told_to_the_owner() {
         for (key, value, expected) in [
             ("tidegate:follow/web", "glob:v*", "glob"),
@@ -218,6 +188,9 @@ mod tests {
             ("tidegate:mode", "atuo", "`atuo` is no mode"),
             ("tidegate:holld", "broken", "misspelt"),
             ("tidegate:channel", "", "empty"),
+            ("tidegate:follow/web", "semver:1", "1.x"),
+            ("tidegate:rollback-on/", "yes", "names no alarm"),
+            ("tidegate:rollback-on/web-5xx", "no", "remove the tag"),
         ] {
             let problems = read(&[(key, value)]).problems;
             let problem = problems.first().unwrap_or_else(|| panic!("{key}={value} was accepted"));
@@ -227,9 +200,14 @@ mod tests {
 
     #[test]
     fn tags_of_others_and_of_other_functions_are_no_problem() {
-        let tags =
-            read(&[("team", "payments"), ("tidegate:scale/queue", "jobs"), ("tidegate:rollback-on/web-5xx", "yes")]);
+        let tags = read(&[("team", "payments"), ("tidegate:scale/queue", "jobs"), ("tidegate:bake", "5")]);
         assert_eq!(tags, ServiceTags::default());
+    }
+
+    #[test]
+    fn the_alarms_that_watch_a_service_are_known() {
+        let tags = read(&[("tidegate:rollback-on/web-5xx", "yes"), ("tidegate:rollback-on/web latency", " yes ")]);
+        assert_eq!(tags.rollback_on.into_iter().collect::<Vec<_>>(), ["web latency", "web-5xx"]);
     }
 
     #[test]
@@ -241,13 +219,6 @@ mod tests {
         #[test]
         fn never_panics(key in "(tidegate:)?(follow/|hold|mode)?.{0,20}", value in ".{0,40}") {
             let _ignored = ServiceTags::read(&[Tag::new(key, value)]);
-        }
-
-        #[test]
-        fn a_policy_survives_being_shown(value in "[ -~]{0,30}") {
-            if let Ok(policy) = Policy::parse(&value) {
-                prop_assert_eq!(Policy::parse(&policy.to_string()), Ok(policy));
-            }
         }
     }
 }

@@ -4,6 +4,10 @@
 //! structures of an SDK can't promise that: a field younger than the SDK would be dropped in silence between Describe
 //! and Register. So the document stays JSON from one end to the other.
 
+mod difference;
+
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Map, Value};
 
 use crate::error::Error;
@@ -54,6 +58,14 @@ pub struct ImageChange {
     pub to: String,
 }
 
+impl ImageChange {
+    /// The name of what changes.
+    #[must_use]
+    pub fn field(&self) -> String {
+        format!("containerDefinitions[{}].image", self.container)
+    }
+}
+
 /// A revision to register.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Draft {
@@ -82,6 +94,26 @@ impl TaskDefinition {
             body.remove(*field);
         }
         Ok(Self { arn, body, tags: tags.as_ref().map(read_tags).unwrap_or_default() })
+    }
+
+    /// The document, as `RegisterTaskDefinition` takes it, without tags.
+    #[must_use]
+    pub fn body(&self) -> &Map<String, Value> {
+        &self.body
+    }
+
+    /// The names of what differs from an `older` revision, never values. Our own tags, and those of AWS, don't count.
+    #[must_use]
+    pub fn differences_from(&self, older: &Self) -> Vec<String> {
+        let mut differences = difference::differences(&older.body, &self.body);
+        let others = |tags: &[Tag]| -> BTreeMap<String, String> {
+            tags.iter().filter(|tag| is_of_owner(tag)).map(|tag| (tag.key.clone(), tag.value.clone())).collect()
+        };
+        let (before, now) = (others(&older.tags), others(&self.tags));
+        let keys: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+        differences
+            .extend(keys.into_iter().filter(|key| before.get(*key) != now.get(*key)).map(|key| format!("tags[{key}]")));
+        differences
     }
 
     /// The containers whose image comes from `repository`: name and reference.
@@ -123,8 +155,7 @@ impl Draft {
     #[must_use]
     pub fn is_same_as(&self, revision: &TaskDefinition) -> bool {
         let others = |tags: &[Tag]| {
-            let mut others: Vec<Tag> =
-                tags.iter().filter(|t| !t.is_ours() && !t.key.starts_with("aws:")).cloned().collect();
+            let mut others: Vec<Tag> = tags.iter().filter(|tag| is_of_owner(tag)).cloned().collect();
             others.sort();
             others
         };
@@ -146,6 +177,11 @@ impl Draft {
         let size = serde_json::to_vec(&self.body).map(|bytes| bytes.len()).unwrap_or_default();
         (size > SIZE_BYTES_MAX).then_some(size)
     }
+}
+
+/// Whether a tag was set by the owner, and neither by us nor by AWS.
+fn is_of_owner(tag: &Tag) -> bool {
+    !tag.is_ours() && !tag.key.starts_with("aws:")
 }
 
 fn containers(body: &Map<String, Value>) -> impl Iterator<Item = (&str, &str)> {

@@ -30,6 +30,9 @@ fn accepted_events_are_read_for_what_they_mean() {
             Event::Deployment(change) => {
                 format!("{:?} of {} {}", change.change, change.service, change.deployment_id)
             }
+            Event::Tagged(service) => format!("tags of {service}"),
+            Event::Sweep => "sweep".to_owned(),
+            Event::Explain(event) => format!("explain {}", event["detail-type"]),
             Event::Ignored { reason } => format!("ignored: {reason}"),
         };
         writeln!(read_as, "{name}: {meaning}").unwrap();

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use axum::http::Method;
 use bytes::Bytes;
 use serde_json::Value;
@@ -107,6 +107,26 @@ impl Aws {
         self.json("events", &format!("AWSEvents.{operation}"), input).await
     }
 
+    /// Calls an operation of the Resource Groups Tagging API.
+    pub async fn tagging(&self, operation: &str, input: &Value) -> Result<Value> {
+        self.json("tagging", &format!("ResourceGroupsTaggingAPI_20170126.{operation}"), input).await
+    }
+
+    /// Calls an operation of AWS Secrets Manager.
+    pub async fn secrets(&self, operation: &str, input: &Value) -> Result<Value> {
+        self.json("secretsmanager", &format!("secretsmanager.{operation}"), input).await
+    }
+
+    /// Calls an operation of Amazon CloudWatch.
+    pub async fn cloudwatch(&self, operation: &str, input: &Value) -> Result<Value> {
+        self.json("monitoring", &format!("GraniteServiceVersion20100801.{operation}"), input).await
+    }
+
+    /// Calls an operation of AWS IAM, which answers XML.
+    pub async fn iam(&self, operation: &str, parameters: &[(&str, &str)]) -> Result<String> {
+        self.query("iam", "2010-05-08", operation, parameters).await
+    }
+
     /// Calls an operation of Amazon CloudWatch Logs.
     pub async fn logs(&self, operation: &str, input: &Value) -> Result<Value> {
         self.json("logs", &format!("Logs_20140328.{operation}"), input).await
@@ -139,6 +159,31 @@ impl Aws {
             message: elements(&text, "Message").next().unwrap_or(&text).to_owned(),
         }
         .into())
+    }
+
+    /// Invokes a Lambda function and waits for its response.
+    pub async fn invoke(&self, function: &str, event: &Value) -> Result<Value> {
+        let response = self.invoke_as(function, "RequestResponse", event).await?;
+        ensure!(
+            !response.headers.contains_key("x-amz-function-error"),
+            "the function {function} failed: {}",
+            response.text()
+        );
+        serde_json::from_slice(&response.body).with_context(|| format!("{function} answered {}", response.text()))
+    }
+
+    /// Hands an event to a Lambda function as EventBridge does: without waiting, and tried again when it fails.
+    pub async fn deliver(&self, function: &str, event: &Value) -> Result<()> {
+        self.invoke_as(function, "Event", event).await?;
+        Ok(())
+    }
+
+    async fn invoke_as(&self, function: &str, kind: &str, event: &Value) -> Result<Response> {
+        let path = format!("/2015-03-31/functions/{function}/invocations");
+        let headers = [("x-amz-invocation-type", kind)];
+        let response = self.send("lambda", Method::POST, &path, &headers, event.to_string()).await?;
+        ensure!(response.status.is_success(), "the function {function} cannot be invoked: {}", response.text());
+        Ok(response)
     }
 
     /// Sends a request to a service, for those with an API of their own (S3, Lambda).

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use axum::http::Method;
 use serde_json::{Map, Value, json};
 
@@ -120,7 +120,7 @@ impl Cloud {
             }],
         });
         let input = [("RoleName", name), ("AssumeRolePolicyDocument", &trust.to_string())];
-        let output = self.aws.query("iam", "2010-05-08", "CreateRole", &input).await?;
+        let output = self.aws.iam("CreateRole", &input).await?;
         Ok(elements(&output, "Arn").next().context("a role without ARN")?.to_owned())
     }
 
@@ -244,7 +244,7 @@ impl Cloud {
     }
 
     async fn log_lines_with(&self, function: &str, word: &str) -> Result<Vec<Value>> {
-        let path = format!("/2015-03-31/functions/{}/configuration", self.function_name(function)?);
+        let path = format!("/2015-03-31/functions/{}/configuration", self.stack.function(function)?);
         let configuration = self.aws.send("lambda", Method::GET, &path, &[], "").await?;
         let configuration: Value = serde_json::from_slice(&configuration.body)?;
         let group = configuration.pointer("/LoggingConfig/LogGroup").and_then(Value::as_str);
@@ -267,27 +267,12 @@ impl Cloud {
 
     /// Invokes a function and waits for its response.
     pub async fn invoke(&self, function: &str, event: &Value) -> Result<Value> {
-        let response = self.invoke_as(function, "RequestResponse", event).await?;
-        ensure!(
-            !response.headers.contains_key("x-amz-function-error"),
-            "the function {function} failed: {}",
-            response.text()
-        );
-        serde_json::from_slice(&response.body).with_context(|| format!("{function} answered {}", response.text()))
+        self.aws.invoke(self.stack.function(function)?, event).await
     }
 
     /// Hands an event to a function as EventBridge does: without waiting, and tried again when it fails.
     pub async fn deliver(&self, function: &str, event: &Value) -> Result<()> {
-        self.invoke_as(function, "Event", event).await?;
-        Ok(())
-    }
-
-    async fn invoke_as(&self, function: &str, kind: &str, event: &Value) -> Result<crate::http::Response> {
-        let path = format!("/2015-03-31/functions/{}/invocations", self.function_name(function)?);
-        let headers = [("x-amz-invocation-type", kind)];
-        let response = self.aws.send("lambda", Method::POST, &path, &headers, event.to_string()).await?;
-        ensure!(response.status.is_success(), "the function {function} cannot be invoked: {}", response.text());
-        Ok(response)
+        self.aws.deliver(self.stack.function(function)?, event).await
     }
 
     /// The events that could not be handled, as they lie in the rejects queue.
@@ -308,12 +293,6 @@ impl Cloud {
         let queues = queues.get("messages").and_then(|m| m.get(ACCOUNT)).and_then(|m| m.get(REGION));
         let messages = queues.and_then(|q| q.get(queue_url)).and_then(Value::as_array).cloned().unwrap_or_default();
         Ok(messages.iter().map(|m| parse_or_text(text(m, "Body"))).collect())
-    }
-
-    fn function_name(&self, function: &str) -> Result<&str> {
-        let mut letters = function.chars();
-        let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
-        self.stack.output(&format!("{first}{}FunctionName", letters.as_str()))
     }
 
     /// Waits until `look` finds what it looks for; in vain, the error tells what was there instead.

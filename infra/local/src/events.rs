@@ -163,6 +163,7 @@ fn events_of(entry: &Value) -> Vec<Value> {
         "push" => vec![push(entry)],
         "deployment" if text(entry, "state") == "COMPLETED" => vec![deployment(entry), steady_state(entry)],
         "deployment" => vec![deployment(entry)],
+        "tags" => vec![tag_change(entry)],
         _ => Vec::new(),
     }
 }
@@ -236,6 +237,23 @@ fn push(entry: &Value) -> Value {
     })
 }
 
+/// The shape of the Tag Editor user guide, "Monitor tag changes with serverless workflows and Amazon EventBridge".
+fn tag_change(entry: &Value) -> Value {
+    json!({
+        "source": "aws.tag",
+        "detail-type": "Tag Change on Resource",
+        "time": entry["at"],
+        "resources": [entry["arn"]],
+        "detail": {
+            "changed-tag-keys": entry["keys"],
+            "service": "ecs",
+            "resource-type": "service",
+            "version": entry["version"],
+            "tags": entry["tags"],
+        },
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,6 +291,21 @@ mod tests {
             ]
         );
         assert_eq!(of("billing"), ["\"9\" \"SERVICE_DEPLOYMENT_FAILED\""]);
+    }
+
+    #[test]
+    fn a_change_of_tags_tells_the_keys_that_changed_and_the_tags_there_are() {
+        let entry = json!({
+            "kind": "tags", "arn": service_arn("staging", "web"), "version": 2,
+            "keys": ["tidegate:hold"], "tags": { "team": "tides" },
+        });
+        let events = events_of(&entry);
+        assert_eq!(events[0]["resources"], json!([service_arn("staging", "web")]));
+        let detail = json!({
+            "changed-tag-keys": ["tidegate:hold"], "service": "ecs", "resource-type": "service", "version": 2,
+            "tags": { "team": "tides" },
+        });
+        assert_eq!(events[0]["detail"], detail);
     }
 
     #[test]

@@ -6,6 +6,7 @@ input that the parent keeps open for as long as the emulator shall live.
 """
 
 import asyncio
+import collections
 import copy
 import json
 import os
@@ -22,7 +23,7 @@ from urllib.parse import parse_qs
 import ministack.app as app
 from ministack.core import iam_actions
 from ministack.core.responses import error_response_json, get_account_id, get_region, json_response, now_iso
-from ministack.services import ecr, ecs, eventbridge, lambda_svc
+from ministack.services import ecr, ecs, eventbridge, lambda_svc, tagging
 
 
 # Lifetime. Lambda bootstraps are our children and would outlive a parent that was killed, so the end of the pipe, which
@@ -102,37 +103,98 @@ def invoke_as_eventbridge_does(arn, payload):
 eventbridge._dispatch_to_lambda = invoke_as_eventbridge_does
 
 
-# ECR. Pushes are written to the journal, and a tag that does not exist is an error, as on AWS.
+def body_of(response):
+    return json.loads(response[2])
+
+
+def page_of(items, size, token):
+    """A page of the items, and the token of the next page if there is one."""
+    start = int(token or 0)
+    end = start + size
+    return items[start:end], str(end) if end < len(items) else None
+
+
+# ECR. Pushes are written to the journal. Images are described as by AWS, page by page; a tag that does not exist is an
+# error.
 
 put_manifest = ecr._v2_put_manifest
 describe_images = ecr._describe_images
 
 
+def artifact_media_type(manifest):
+    """What an image is: its configuration tells. An index has none."""
+    return manifest.get("artifactType") or manifest.get("config", {}).get("mediaType")
+
+
 def put_manifest_and_record(name, reference, headers, body):
     response = put_manifest(name, reference, headers, body)
     if response[0] == 201:
-        manifest = json.loads(body)
         record(
             "push",
             repository=name,
             digest=response[1]["Docker-Content-Digest"],
             tag="" if reference.startswith("sha256:") else reference,
             mediaType=headers.get("content-type"),
-            artifactMediaType=manifest.get("artifactType") or manifest.get("config", {}).get("mediaType"),
+            artifactMediaType=artifact_media_type(json.loads(body)),
         )
     return response
 
 
-def describe_images_or_fail(data):
+def describe_images_as_aws_does(data):
     name = data.get("repositoryName", "")
-    for image in data.get("imageIds") or []:
+    ids = data.get("imageIds")
+    if ids and not {"maxResults", "nextToken"}.isdisjoint(data):
+        message = "maxResults and nextToken cannot be used with imageIds."
+        return error_response_json("InvalidParameterException", message, 400)
+    for image in ids or []:
         if name in ecr._repositories and not ecr._find_image(name, image):
             return error_response_json("ImageNotFoundException", f"The image with imageId {image} does not exist.", 400)
-    return describe_images(data)
+    response = describe_images(data)
+    if response[0] != 200:
+        return response
+    wanted = data.get("filter", {}).get("tagStatus", "ANY")
+    details = [detail for detail in body_of(response)["imageDetails"] if wanted in ("ANY", tag_status(detail))]
+    page, token = (details, None) if ids else page_of(details, data.get("maxResults", 100), data.get("nextToken"))
+    body = {"imageDetails": [as_aws_describes(detail) for detail in page]}
+    if token:
+        body["nextToken"] = token
+    return json_response(body)
+
+
+def tag_status(detail):
+    return "TAGGED" if detail["imageTags"] else "UNTAGGED"
+
+
+def as_aws_describes(detail):
+    image = ecr._find_image(detail["repositoryName"], {"imageDigest": detail["imageDigest"]})
+    described = {
+        **detail,
+        "artifactMediaType": artifact_media_type(json.loads(image["imageManifest"])),
+        "imageStatus": "ACTIVE",
+    }
+    return {field: value for field, value in described.items() if value not in (None, [])}
 
 
 ecr._v2_put_manifest = put_manifest_and_record
-ecr._describe_images = describe_images_or_fail
+ecr._describe_images = describe_images_as_aws_does
+
+
+# The tagging API. Resources come page by page.
+
+get_resources = tagging._get_resources
+
+
+def get_resources_in_pages(data):
+    response = get_resources(data)
+    if response[0] != 200:
+        return response
+    body = body_of(response)
+    resources = body["ResourceTagMappingList"]
+    page, token = page_of(resources, data.get("ResourcesPerPage", 100), data.get("PaginationToken"))
+    return json_response({**body, "ResourceTagMappingList": page, "PaginationToken": token or ""})
+
+
+tagging._HANDLERS["GetResources"] = get_resources_in_pages
 
 
 # ECS. What follows is stricter than the emulator, because its leniency would hide losses.
@@ -143,10 +205,6 @@ def replace(operation, make):
     name = "_" + "".join("_" + c.lower() if c.isupper() else c for c in operation).lstrip("_")
     setattr(ecs, name, make(getattr(ecs, name)))
     ecs._ACTION_MAP[operation] = getattr(ecs, name)
-
-
-def body_of(response):
-    return json.loads(response[2])
 
 
 # Deployments: the id is `ecs-svc/` and digits, the first deployment of a service rolls out like any other, and every
@@ -339,6 +397,36 @@ def tags_on_request(describe):
 
 replace("RegisterTaskDefinition", keep_every_field)
 replace("DescribeTaskDefinition", tags_on_request)
+
+
+# Tags. Each change of a service's tags is written to the journal, whichever API made it.
+
+TAG_CHANGES = collections.Counter()
+
+
+def tags_of(arn):
+    return {tag["key"]: tag.get("value", "") for tag in ecs._tags.get(arn, [])}
+
+
+def announce_tags(change, arn_of):
+    def wrapped(*args):
+        arn = arn_of(*args)
+        before = tags_of(arn)
+        response = change(*args)
+        after = tags_of(arn)
+        keys = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+        if keys and ":service/" in arn:
+            TAG_CHANGES[arn] += 1
+            record("tags", arn=arn, keys=keys, tags=after, version=TAG_CHANGES[arn])
+        return response
+
+    return wrapped
+
+
+for operation in ("TagResource", "UntagResource"):
+    replace(operation, lambda change: announce_tags(change, lambda data: data.get("resourceArn", "")))
+for operations in (tagging._WRITERS, tagging._REMOVERS):
+    operations["ecs"] = announce_tags(operations["ecs"], lambda _spec, arn, _change: arn)
 
 
 # Permissions are checked against the service or the family that a call names, not only against its cluster.

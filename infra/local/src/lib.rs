@@ -8,7 +8,8 @@
 //! - [`events`] publishes the events that ECR and ECS would.
 //! - [`slack`] stands in for Slack.
 //! - [`stack`] deploys `infra/template.yaml`.
-//! - [`cloud`] puts it all together for the demo and the tests.
+//! - [`cloud`] puts it all together for the demo and the tests; [`kept`] finds one that another process left running.
+//! - [`fleet`] fills it with the services that the demo tells of.
 //!
 //! README.md tells what is the emulator's and what is ours.
 
@@ -24,8 +25,10 @@ pub mod cloud;
 pub mod emulator;
 pub mod engine;
 pub mod events;
+pub mod fleet;
 pub mod http;
 pub mod json;
+pub mod kept;
 pub mod progress;
 pub mod registry;
 pub mod slack;

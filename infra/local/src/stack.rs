@@ -39,6 +39,18 @@ impl Stack {
         describe(aws).await
     }
 
+    /// What the stack of a running cloud made.
+    pub async fn find(aws: &Aws) -> Result<Self> {
+        describe(aws).await
+    }
+
+    /// The name in Lambda of a function (`deploy`, `notify`), which the template must have.
+    pub fn function(&self, function: &str) -> Result<&str> {
+        let mut letters = function.chars();
+        let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+        self.output(&format!("{first}{}FunctionName", letters.as_str()))
+    }
+
     /// An output, which the template must have.
     pub fn output(&self, name: &str) -> Result<&str> {
         let output = self.outputs.get(name).map(String::as_str);

@@ -10,11 +10,13 @@ use serde_json::{Value, json};
 use crate::image::short_digest;
 use crate::record::{Record, State};
 
-/// Slack's limit for the text of a section is 3,000 characters; of a field, 2,000. Escaping makes text at most five
-/// times as long, so each part we put in is cut before it is escaped.
+/// Slack's limit for the text of a section is 3,000 characters; of a field, 2,000. Each part we put in is cut as it is
+/// escaped.
 const PART_CHARS_MAX: usize = 150;
 /// For the reason, which may be ECS's own words.
 const REASON_CHARS_MAX: usize = 500;
+/// How many changes by others are named. The record has them all.
+const CHANGES_MAX: usize = 8;
 
 /// A rendered message.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,17 +45,31 @@ pub fn render(record: &Record, environment: Option<&str>) -> Message {
         facts.push(field("Took", &duration));
     }
     let reason = cut_and_escape(&record.reason, REASON_CHARS_MAX);
+    let by_others = changed_by_others(record);
     let mut foot = vec![format!("deployment {}", part(&record.id))];
     foot.extend(record.revision_to.as_deref().map(|arn| format!("revision {}", part(revision(arn)))));
     foot.extend(record.revision_from.as_deref().map(|arn| format!("was {}", part(revision(arn)))));
+    let head = format!("{emoji} *{service}* in *{environment}*   `{from}` → `{to}`\n{what}: {reason}{by_others}");
     Message {
         text: format!("{emoji} {service} in {environment}: {what} ({from} → {to})"),
         blocks: json!([
-            {"type": "section", "block_id": "head", "text": {"type": "mrkdwn", "text":
-                format!("{emoji} *{service}* in *{environment}*   `{from}` → `{to}`\n{what}: {reason}")}},
+            {"type": "section", "block_id": "head", "text": {"type": "mrkdwn", "text": head}},
             {"type": "section", "block_id": "facts", "fields": facts},
             {"type": "context", "block_id": "foot", "elements": [{"type": "mrkdwn", "text": foot.join(" · ")}]},
         ]),
+    }
+}
+
+/// What others have changed, and what the new revision keeps.
+fn changed_by_others(record: &Record) -> String {
+    let names: Vec<&str> = record.changed_by_others.iter().take(CHANGES_MAX).map(String::as_str).collect();
+    let more = match record.changed_by_others.len().saturating_sub(CHANGES_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    match names.is_empty() {
+        true => String::new(),
+        false => format!("\nchanged by others since the last deployment, and kept: {}{more}", part(&names.join(", "))),
     }
 }
 
@@ -67,6 +83,7 @@ fn headline(record: &Record) -> (&'static str, &'static str) {
         State::Failed => (":x:", "failed, and never went live"),
         State::RolledBack => (":rewind:", "rolled back"),
         State::Superseded => (":fast_forward:", "superseded"),
+        State::Skipped => (":no_entry_sign:", "not deployed"),
     }
 }
 
@@ -108,19 +125,25 @@ fn part(text: &str) -> String {
 /// Slack reads as markup. Backticks and line breaks become what can't end a code span or start a new line.
 fn cut_and_escape(text: &str, chars: usize) -> String {
     let mut escaped = String::with_capacity(text.len());
-    for (at, character) in text.chars().enumerate() {
-        if at == chars {
-            escaped.push('…');
-            break;
+    let mut left = chars;
+    for character in text.chars() {
+        let mut itself = [0; 4];
+        let shown = match character {
+            '&' => "&amp;",
+            '<' => "&lt;",
+            '>' => "&gt;",
+            '`' => "'",
+            '\n' | '\r' => " ",
+            other => other.encode_utf8(&mut itself),
+        };
+        match left.checked_sub(shown.chars().count()) {
+            Some(rest) => left = rest,
+            None => {
+                escaped.push('…');
+                break;
+            }
         }
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '`' => escaped.push('\''),
-            '\n' | '\r' => escaped.push(' '),
-            other => escaped.push(other),
-        }
+        escaped.push_str(shown);
     }
     escaped
 }
@@ -159,6 +182,14 @@ mod tests {
     }
 
     #[test]
+    fn what_others_have_changed_is_named() {
+        let mut record = record(State::Rolling);
+        record.changed_by_others = (1..=10).map(|number| format!("field{number}")).collect();
+        let text = render(&record, None).blocks.to_string();
+        assert!(text.contains("kept: field1, field2") && text.contains("field8 and 2 more"), "{text}");
+    }
+
+    #[test]
     fn the_environment_is_called_what_the_stack_calls_it() {
         let message = render(&record(State::Rolling), Some("live"));
         assert!(message.text.contains("web in live:"), "{}", message.text);
@@ -177,10 +208,11 @@ mod tests {
         #[test]
         fn no_record_breaks_slacks_limits_or_becomes_markup(
             service in "\\PC{0,300}", reason in "[<>&`\\n!a-z@]{0,4000}", tag in "[<>&`]{0,300}", long in "x{0,3000}",
+            changed_by_others in proptest::collection::vec("[<>&`a-z]{0,300}", 0..20),
         ) {
             let record = Record {
                 service, reason, tag, repository: long.clone(), cluster: long.clone(), id: long.clone(),
-                revision_to: Some(long), ..record(State::Failed)
+                revision_to: Some(long), changed_by_others, ..record(State::Failed)
             };
             let message = render(&record, None);
             let blocks = message.blocks.as_array().unwrap();

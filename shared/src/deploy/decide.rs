@@ -1,29 +1,44 @@
 //! The decision whether a service gets a new deployment: what was seen goes in, a decision with its reason comes out.
 //! No clients, no clock, no environment.
+//!
+//! `DECISIONS.md` shows every rule with a situation that it decides. A test writes it.
 
-use std::fmt;
+mod skip;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
+use semver::Version;
 
-use crate::ecr::Image;
+pub use self::skip::Skip;
+use super::images::{Candidate, Selection};
+use crate::alarms::AlarmStates;
 use crate::ecs::Service;
-use crate::events::ImageAction;
-use crate::image::short_digest;
-use crate::record::{History, Record, State};
-use crate::tags::{Mode, Policy, ServiceTags};
+use crate::image::{EcrRepository, Reference, short_digest};
+use crate::policy::{Policy, version_of};
+use crate::record::{History, Origin, Record, State};
+use crate::tags::{Mode, ServiceTags, Tag};
 use crate::task_definition::{Draft, TaskDefinition};
 
-/// What was seen of one follower of a pushed image.
+/// How long the sweep leaves a deployment alone that ECS has refused. Whoever mends the cause can replay the event.
+const REFUSAL_PAUSE: TimeDelta = TimeDelta::hours(1);
+/// `DescribeServices` may show a service as it was before. A deployment that ECS has accepted this recently is waited
+/// for rather than taken for replaced.
+const STALE_VIEW: TimeDelta = TimeDelta::seconds(20);
+
+/// What was seen of one service and one repository that it follows.
 #[derive(Debug, Clone)]
 pub struct Observed<'a> {
-    /// The push.
-    pub push: &'a ImageAction,
+    /// What made us look.
+    pub origin: Origin,
+    /// The repository.
+    pub repository: &'a EcrRepository,
     /// The service, as ECS shows it now.
     pub service: &'a Service,
-    /// The image that the pushed tag points to now; `None` where the tag is gone.
-    pub image: Option<&'a Image>,
-    /// The revision of the PRIMARY deployment.
+    /// What its policy selects now.
+    pub selection: &'a Selection,
+    /// The revision of the PRIMARY deployment; `None` where it was deleted.
     pub base: Option<&'a TaskDefinition>,
+    /// The alarms that would watch the deployment.
+    pub alarms: &'a AlarmStates,
     /// What the table knows.
     pub history: &'a History,
     /// The time.
@@ -35,367 +50,474 @@ pub struct Observed<'a> {
 pub enum Verdict {
     /// Nothing.
     Skip(Skip),
-    /// Another handler is at work on the service: look again later.
+    /// Another handler is at work on the service, or ECS has not caught up: look again later.
     Wait,
     /// The deployment was started by a handler that died before it could write so: write it.
     Adopt {
         /// ECS's id of the deployment.
         ecs_deployment_id: String,
     },
-    /// Deploy.
-    Deploy {
-        /// The policy that selected the image.
-        policy: Policy,
-        /// The digest.
-        digest: String,
-        /// The revision to register.
-        draft: Box<Draft>,
-    },
+    /// Deploy, if the [checks](super::preflight) allow.
+    Deploy(Box<Plan>),
 }
 
-/// Why nothing is deployed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Skip {
-    /// The service is DRAINING or INACTIVE.
-    NotActive(String),
-    /// The deployment controller is not ECS.
-    Controller(String),
-    /// Tags that can't be read.
-    Tags(Vec<String>),
-    /// It no longer follows the repository.
-    NotFollowing,
-    /// The policy does not select the pushed tag.
-    NotSelected(Policy),
-    /// The policy is in the contract, but this version does not act on it yet.
-    PolicyNotYet(Policy),
-    /// The owner holds the service.
-    Held(String),
-    /// The owner only wants to be told.
-    NotifyMode,
-    /// The tag was deleted since.
-    TagGone,
-    /// There is no PRIMARY deployment to take the task definition from.
-    NoPrimary,
-    /// No container comes from the repository.
-    NoContainer,
-    /// The PRIMARY deployment runs this digest.
-    AlreadyRuns,
-    /// This digest has failed on this service before.
-    FailedBefore {
-        /// The record of that attempt.
-        record: String,
-        /// Why it failed.
-        reason: String,
-    },
-    /// The new revision would be larger than ECS takes.
-    TooLarge(usize),
+/// What to deploy, and why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The policy that selected the image.
+    pub policy: Policy,
+    /// The tag by which it was selected.
+    pub tag: String,
+    /// The digest.
+    pub digest: String,
+    /// When the image was pushed, as ECR says.
+    pub pushed_at: Option<DateTime<Utc>>,
+    /// The revision to register.
+    pub draft: Draft,
+    /// What people should know.
+    pub notes: Vec<String>,
+}
+
+impl Plan {
+    /// Why this is deployed, for people.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let digest = short_digest(&self.digest);
+        match &self.policy {
+            Policy::Tag(_) => format!("{} points to {digest} now", self.policy),
+            Policy::Semver(_) => format!("{} is the highest version of {} now ({digest})", self.tag, self.policy),
+            Policy::Prefix(_) | Policy::Any => {
+                format!("{} is the newest image of {} now ({digest})", self.tag, self.policy)
+            }
+        }
+    }
 }
 
 /// Decides.
 #[must_use]
 pub fn decide(seen: &Observed<'_>) -> Verdict {
-    match judge(seen) {
-        Ok(verdict) => verdict,
-        Err(skip) => Verdict::Skip(skip),
-    }
+    judge(seen).unwrap_or_else(Verdict::Skip)
 }
 
-fn judge(seen: &Observed<'_>) -> Result<Verdict, Skip> {
-    let Observed { push, service, history, .. } = seen;
+/// What the owner of `service` wants with `repository`, as its tags say.
+///
+/// # Errors
+/// Why nothing can be deployed, whatever the repository holds.
+pub fn followed(service: &Service, repository: &EcrRepository) -> Result<(ServiceTags, Policy), Skip> {
     if service.status != "ACTIVE" {
         return Err(Skip::NotActive(service.status.clone()));
-    }
-    if service.controller != "ECS" {
-        return Err(Skip::Controller(service.controller.clone()));
     }
     let tags = ServiceTags::read(&service.tags);
     if !tags.problems.is_empty() {
         return Err(Skip::Tags(tags.problems.into_iter().collect()));
     }
-    let policy = tags.follows.get(&push.repository.name).ok_or(Skip::NotFollowing)?;
-    select(policy, push.tag.as_deref())?;
-    if let Some(reason) = tags.hold {
-        return Err(Skip::Held(reason));
+    let policy = tags.follows.get(&repository.name).cloned().ok_or(Skip::NotFollowing)?;
+    if service.controller != "ECS" {
+        return Err(Skip::Controller(service.controller.clone()));
     }
-    if tags.mode == Mode::Notify {
-        return Err(Skip::NotifyMode);
-    }
-    let Image { digest, .. } = seen.image.ok_or(Skip::TagGone)?;
+    Ok((tags, policy))
+}
 
-    let (Some(primary), Some(base)) = (service.primary(), seen.base) else {
-        return Err(Skip::NoPrimary);
+/// Whether an intention that this service's history holds is, or may be, in the hands of another handler.
+fn is_in_progress(seen: &Observed<'_>) -> bool {
+    let Observed { service, history, now, .. } = seen;
+    let is_unseen = |record: &Record| {
+        record.state == State::Rolling
+            && record.started_at.is_some_and(|started| *now - started < STALE_VIEW)
+            && record.ecs_deployment_id.as_ref().is_some_and(|id| service.deployment(id).is_none())
     };
-    if base.images_of(&push.repository).next().is_none() {
+    history.is_leased(*now) || history.current().is_some_and(is_unseen)
+}
+
+fn judge(seen: &Observed<'_>) -> Result<Verdict, Skip> {
+    let Observed { repository, service, history, .. } = seen;
+    let (tags, policy) = followed(service, repository)?;
+    let (image, tag) = match &seen.selection.candidate {
+        Candidate::Image { image, tag } => (image, tag),
+        Candidate::Nothing => return Err(Skip::NothingSelected(policy)),
+        Candidate::Archived => return Err(Skip::Archived(policy)),
+        Candidate::NoRepository => return Err(Skip::NoRepository),
+    };
+    if let Some(what) = image.why_not_an_image() {
+        return Err(Skip::NotAnImage(what));
+    }
+    let primary = service.primary().ok_or(Skip::NoPrimary)?;
+    let base = seen.base.ok_or_else(|| Skip::RevisionGone(primary.task_definition.clone()))?;
+    if base.images_of(repository).next().is_none() {
         return Err(Skip::NoContainer);
     }
-    let draft = base.with_image(&push.repository, digest, push.tag.as_deref().unwrap_or_default());
-    if history.item.as_ref().is_some_and(|item| item.is_leased(seen.now)) {
+    let draft = base.with_image(repository, &image.digest, tag);
+    if is_in_progress(seen) {
         return Ok(Verdict::Wait);
     }
     if draft.changes.is_empty() {
         // If the handler that started this deployment died before it could write down ECS's id, this is the moment.
-        let unwritten = |record: &&Record| record.state == State::Intended && record.digest == *digest;
+        let unwritten = |record: &&Record| record.state == State::Intended && record.digest == image.digest;
         return match history.current().filter(unwritten) {
             Some(_) => Ok(Verdict::Adopt { ecs_deployment_id: primary.id.clone() }),
             None => Err(Skip::AlreadyRuns),
         };
     }
-    if let Some(failed) = history.latest_of(digest).filter(|record| has_failed(record)) {
-        return Err(Skip::FailedBefore { record: failed.id.clone(), reason: failed.reason.clone() });
+    if let Some(reason) = tags.hold {
+        return Err(Skip::Held(reason));
+    }
+    refuse_downgrade(seen, &policy, base, tag)?;
+    refuse_what_failed(seen, &image.digest)?;
+    if service.is_rolling_back() {
+        return Err(Skip::RollingBack);
+    }
+    if !seen.alarms.firing.is_empty() {
+        return Err(Skip::AlarmFiring(seen.alarms.firing.iter().cloned().collect()));
     }
     if let Some(size) = draft.excess_size() {
         return Err(Skip::TooLarge(size));
     }
-    Ok(Verdict::Deploy { policy: policy.clone(), digest: digest.clone(), draft: Box::new(draft) })
+    if tags.mode == Mode::Notify {
+        return Err(Skip::NotifyMode);
+    }
+    let notes = notes_on(seen.alarms);
+    let (tag, digest) = (tag.clone(), image.digest.clone());
+    Ok(Verdict::Deploy(Box::new(Plan { policy, tag, digest, pushed_at: image.pushed_at, draft, notes })))
 }
 
-/// Whether ECS has tried this record's digest and it did not stay. An attempt that ECS refused says nothing about the
-/// image.
-fn has_failed(record: &Record) -> bool {
-    record.ecs_deployment_id.is_some() && matches!(record.state, State::Failed | State::RolledBack)
-}
-
-fn select(policy: &Policy, tag: Option<&str>) -> Result<(), Skip> {
-    match policy {
-        Policy::Tag(followed) if Some(followed.as_str()) == tag => Ok(()),
-        Policy::Tag(_) => Err(Skip::NotSelected(policy.clone())),
-        Policy::Prefix(_) | Policy::Semver(_) | Policy::Any => Err(Skip::PolicyNotYet(policy.clone())),
+/// A range of versions never leads down: the newer version may only be missing from a listing, or from the repository
+/// for the moment. The same version pushed again is no step down.
+fn refuse_downgrade(seen: &Observed<'_>, policy: &Policy, base: &TaskDefinition, tag: &str) -> Result<(), Skip> {
+    let Policy::Semver(_) = policy else { return Ok(()) };
+    let (Some(candidate), Some(running)) = (version_of(tag), running_version(seen, base)) else { return Ok(()) };
+    match candidate < running {
+        true => Err(Skip::Downgrade { running: running.to_string(), candidate: tag.to_owned() }),
+        false => Ok(()),
     }
 }
 
-impl fmt::Display for Skip {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotActive(status) => write!(f, "the service is {status}, not ACTIVE"),
-            Self::Controller(controller) => write!(
-                f,
-                "the deployment controller is {controller}: ECS takes a new task definition by UpdateService only from \
-                 services with the controller ECS"
-            ),
-            Self::Tags(problems) => {
-                write!(f, "the service's tags can't be read, so nothing is deployed: {}", problems.join("; "))
-            }
-            Self::NotFollowing => f.write_str("the service no longer follows this repository"),
-            Self::NotSelected(policy) => write!(f, "the service follows {policy}"),
-            Self::PolicyNotYet(policy) => write!(
-                f,
-                "the service follows {policy}, which this version of Tidegate does not act on; use tag:<name>"
-            ),
-            Self::Held(reason) => write!(f, "the service is held: {reason}; remove its tag tidegate:hold to go on"),
-            Self::NotifyMode => {
-                f.write_str("the service's tidegate:mode is notify: this would be deployed in mode auto")
-            }
-            Self::TagGone => f.write_str("the tag is no longer in the repository"),
-            Self::NoPrimary => f.write_str("the service has no PRIMARY deployment to take the task definition from"),
-            Self::NoContainer => f.write_str(
-                "no container of the task definition uses an image of this repository; is the follow tag on the right \
-                 service?",
-            ),
-            Self::AlreadyRuns => f.write_str("the service already runs this digest"),
-            Self::FailedBefore { record, reason } => {
-                write!(f, "this digest failed on this service before (record {record}: {reason}); push a new image")
-            }
-            Self::TooLarge(size) => {
-                write!(f, "with the digest the task definition would have {size} bytes; ECS takes 65,536: shorten it")
+/// The highest version that is known of what the service runs: by the tags of its image, or else by the tag that was
+/// written on its revision.
+fn running_version(seen: &Observed<'_>, base: &TaskDefinition) -> Option<Version> {
+    let references = base.images_of(seen.repository).filter_map(|(_, image)| Reference::parse(image));
+    let tags_of = |digest: &str| {
+        let images = seen.selection.listing.iter().filter(move |image| image.digest == digest);
+        images.flat_map(|image| &image.tags).filter_map(|tag| version_of(tag)).max()
+    };
+    let of_images = references.flat_map(|reference| {
+        [reference.tag.and_then(version_of), reference.digest.and_then(tags_of)].into_iter().flatten()
+    });
+    let written = || {
+        let key = Tag::image_tag(&seen.repository.name, "").key;
+        base.tags.iter().find(|tag| tag.key == key).and_then(|tag| version_of(&tag.value))
+    };
+    of_images.max().or_else(written)
+}
+
+/// A digest that ECS has tried on this service, and that did not stay, is not tried again. An attempt that ECS refused
+/// says nothing about the image; but the sweep would repeat it for ever.
+fn refuse_what_failed(seen: &Observed<'_>, digest: &str) -> Result<(), Skip> {
+    let Some(last) = seen.history.latest_of(digest) else { return Ok(()) };
+    match (last.state, last.ecs_deployment_id.is_some()) {
+        (State::Failed | State::RolledBack, true) => {
+            Err(Skip::FailedBefore { record: last.id.clone(), reason: last.reason.clone() })
+        }
+        (State::Failed, false) if seen.origin == Origin::Sweep => {
+            let until = last.finished_at.unwrap_or(last.detected_at) + REFUSAL_PAUSE;
+            match seen.now < until {
+                true => Err(Skip::Refused { until, reason: last.reason.clone() }),
+                false => Ok(()),
             }
         }
+        _ => Ok(()),
     }
 }
 
-/// Why something is deployed, for people.
-#[must_use]
-pub fn why_deploy(policy: &Policy, digest: &str) -> String {
-    format!("{policy} points to {} now", short_digest(digest))
+fn notes_on(alarms: &AlarmStates) -> Vec<String> {
+    let missing = alarms.missing.iter().map(|name| format!("alarm {name}: it does not exist, so it watches nothing"));
+    let unknown = alarms.unknown.iter().map(|why| format!("alarms: not checked, because {why}"));
+    missing.chain(unknown).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+    use std::path::Path;
+
+    use super::super::preflight::{self, Findings};
     use super::*;
+    use crate::dependencies::{Dependency, Existence};
+    use crate::ecr::Image;
     use crate::ecs::tests::service_with;
-    use crate::image::EcrRepository;
+    use crate::manifest::Platforms;
     use crate::record::tests::{NowForTests, record};
     use crate::record::{ServiceItem, millis};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     const HOST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
     const OLD: &str = "sha256:9a1f0c4b5e6d7c8b9a0f1e2d3c4b5a69788796a5b4c3d2e1f00112233445566a";
     const NEW: &str = "sha256:4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945";
+    const INDEX: &str = r#"{"manifests": [{"platform": {"os": "linux", "architecture": "amd64"}}]}"#;
 
-    /// A situation in which a push of `master` leads to a deployment; each test changes one thing.
+    /// A situation in which the followed tag leads to a deployment; each test changes one thing.
+    #[derive(Clone)]
     struct Situation {
-        push: ImageAction,
-        service: Service,
-        image: Option<Image>,
-        base: Option<TaskDefinition>,
+        origin: Origin,
+        service: Value,
+        tags: Vec<(String, String)>,
+        candidate: Candidate,
+        listing: Vec<Image>,
+        base: Option<Value>,
+        base_tags: Value,
+        alarms: AlarmStates,
         history: History,
-        now: DateTime<Utc>,
+        findings: Findings,
     }
 
-    impl Default for Situation {
-        fn default() -> Self {
-            Self {
-                push: ImageAction {
-                    event_id: "1".into(),
-                    time: None,
-                    repository: EcrRepository {
-                        account: "123456789012".into(),
-                        region: "eu-west-1".into(),
-                        name: "tides/web".into(),
-                    },
-                    digest: NEW.into(),
-                    tag: Some("master".into()),
-                    action: "PUSH".into(),
-                    result: "SUCCESS".into(),
-                    manifest_media_type: None,
-                    artifact_media_type: None,
-                },
-                service: service(&[("tidegate:follow/tides/web", "tag:master")]),
-                image: Some(Image { digest: NEW.into(), pushed_at: None }),
-                base: Some(base(&format!("{HOST}/tides/web@{OLD}"))),
-                history: History::default(),
-                now: Utc::now_for_tests(),
-            }
+    fn situation() -> Situation {
+        Situation {
+            origin: Origin::Push,
+            service: json!({
+                "status": "ACTIVE", "deployments": [{"id": "ecs-svc/1", "status": "PRIMARY", "taskDefinition": "web:7"}],
+            }),
+            tags: vec![("tidegate:follow/tides/web".into(), "tag:master".into())],
+            candidate: candidate("master", NEW),
+            listing: Vec::new(),
+            base: Some(fargate(&format!("{HOST}/tides/web@{OLD}"))),
+            base_tags: json!([]),
+            alarms: AlarmStates::default(),
+            history: History::default(),
+            findings: Findings { platforms: crate::manifest::read(None, INDEX), dependencies: [].into() },
         }
+    }
+
+    fn fargate(image: &str) -> Value {
+        json!({"requiresCompatibilities": ["FARGATE"], "containerDefinitions": [{"name": "web", "image": image}]})
+    }
+
+    fn image(tags: &[&str], digest: &str) -> Image {
+        Image {
+            digest: digest.into(),
+            tags: tags.iter().map(|&tag| tag.to_owned()).collect(),
+            pushed_at: None,
+            manifest_media_type: None,
+            artifact_media_type: None,
+        }
+    }
+
+    fn candidate(tag: &str, digest: &str) -> Candidate {
+        Candidate::Image { image: image(&[tag], digest), tag: tag.into() }
+    }
+
+    fn repository() -> EcrRepository {
+        EcrRepository { account: "123456789012".into(), region: "eu-west-1".into(), name: "tides/web".into() }
     }
 
     impl Situation {
-        fn decide(&self) -> Verdict {
-            decide(&Observed {
-                push: &self.push,
-                service: &self.service,
-                image: self.image.as_ref(),
-                base: self.base.as_ref(),
-                history: &self.history,
-                now: self.now,
-            })
+        fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+            change(&mut self);
+            self
         }
 
-        fn skip(&self) -> String {
-            match self.decide() {
-                Verdict::Skip(skip) => skip.to_string(),
-                other => panic!("{other:?}"),
-            }
+        fn follows(self, policy: &str) -> Self {
+            self.with(|it| it.tags[0].1 = policy.into())
+        }
+
+        fn tagged(self, key: &str, value: &str) -> Self {
+            self.with(|it| it.tags.push((key.into(), value.into())))
+        }
+
+        fn runs(self, image: &str) -> Self {
+            self.with(|it| it.base = Some(fargate(image)))
         }
 
         /// The table knows of an attempt for the new digest.
-        fn attempted(mut self, state: State, leased: bool) -> Self {
-            let record = record(state);
-            let lease = if leased { millis(self.now) + 1 } else { millis(self.now) };
-            self.history = History {
-                item: Some(ServiceItem {
-                    generation: 3,
-                    record: record.id.clone(),
-                    digest: record.digest.clone(),
-                    lease_until: lease,
-                }),
-                records: vec![record],
+        fn attempted(self, state: State, lease: TimeDelta) -> Self {
+            let mut record = record(state);
+            record.reason = "ECS deployment circuit breaker: tasks failed to start.".into();
+            let item = ServiceItem {
+                generation: 3,
+                record: record.id.clone(),
+                digest: record.digest.clone(),
+                lease_until: millis(Utc::now_for_tests() + lease),
+                ..ServiceItem::default()
             };
-            self
+            self.with(|it| it.history = History { item: Some(item), records: vec![record] })
+        }
+
+        fn base(&self) -> Option<TaskDefinition> {
+            let mut definition = self.base.clone()?;
+            definition["taskDefinitionArn"] = "web:7".into();
+            let answer = json!({"taskDefinition": definition, "tags": self.base_tags});
+            Some(TaskDefinition::from_answer("DescribeTaskDefinition", "web:7", answer).unwrap())
+        }
+
+        fn decide(&self) -> Verdict {
+            let mut service = self.service.clone();
+            service["tags"] = self.tags.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
+            decide(&Observed {
+                origin: self.origin,
+                repository: &repository(),
+                service: &service_with(service),
+                selection: &Selection { candidate: self.candidate.clone(), listing: self.listing.clone() },
+                base: self.base().as_ref(),
+                alarms: &self.alarms,
+                history: &self.history,
+                now: Utc::now_for_tests(),
+            })
+        }
+
+        /// Rule, decision and reason, with the checks that come after the decision.
+        fn outcome(&self) -> (&'static str, &'static str, String) {
+            match self.decide() {
+                Verdict::Skip(skip) => (skip.rule(), "skip", skip.to_string()),
+                Verdict::Wait => ("busy", "wait", "another invocation is at work on the service".into()),
+                Verdict::Adopt { .. } => ("adopt", "record", "the deployment was started and not written down".into()),
+                Verdict::Deploy(plan) => match preflight::judge(&self.base().unwrap(), &self.findings) {
+                    Err(skip) => (skip.rule(), "skip", skip.to_string()),
+                    Ok(notes) => {
+                        let notes: Vec<String> = plan.notes.iter().chain(&notes).cloned().collect();
+                        let noted = if notes.is_empty() { String::new() } else { format!(" ({})", notes.join("; ")) };
+                        ("deploy", "deploy", format!("{}{noted}", plan.reason()))
+                    }
+                },
+            }
         }
     }
 
-    fn service(tags: &[(&str, &str)]) -> Service {
-        let tags: Vec<_> = tags.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
-        service_with(json!({
-            "status": "ACTIVE", "tags": tags,
-            "deployments": [{"id": "ecs-svc/1", "status": "PRIMARY", "taskDefinition": "web:7"}],
-        }))
-    }
-
-    fn base(image: &str) -> TaskDefinition {
-        let answer = json!({"taskDefinition": {
-            "taskDefinitionArn": "web:7", "containerDefinitions": [{"name": "web", "image": image}],
-        }});
-        TaskDefinition::from_answer("DescribeTaskDefinition", "web:7", answer).unwrap()
-    }
-
-    #[test]
-    fn a_follower_of_the_tag_is_deployed() {
-        let Verdict::Deploy { digest, draft, .. } = Situation::default().decide() else { panic!() };
-        assert_eq!(digest, NEW);
-        assert_eq!(draft.changes[0].to, format!("{HOST}/tides/web@{NEW}"));
-    }
-
-    #[test]
-    fn what_the_tag_points_to_now_counts_not_what_the_event_says() {
-        let push = ImageAction { digest: OLD.into(), ..Situation::default().push };
-        let late = Situation { push, ..Situation::default() };
-        assert!(matches!(late.decide(), Verdict::Deploy { digest, .. } if digest == NEW));
-    }
-
-    #[test]
-    fn each_reason_not_to_deploy_is_said() {
-        let tags = |tags: &[(&str, &str)]| {
-            let follow = [("tidegate:follow/tides/web", "tag:master")];
-            Situation { service: service(&[&follow, tags].concat()), ..Situation::default() }
+    /// Every rule, with a situation that it decides. The table in `DECISIONS.md` is made of it.
+    fn situations() -> Vec<(&'static str, &'static str, Situation)> {
+        let primary = |fields: Value| {
+            let mut deployment =
+                json!({"id": "ecs-svc/1", "status": "PRIMARY", "taskDefinition": "web:7", "createdAt": 1.0});
+            deployment.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+            deployment
         };
-        let follow =
-            |value| Situation { service: service(&[("tidegate:follow/tides/web", value)]), ..Situation::default() };
-        let of_service = |fields| Situation { service: service_with(fields), ..Situation::default() };
-        let with_base = |image: String| Situation { base: Some(base(&image)), ..Situation::default() };
-        for (situation, expected) in [
-            (of_service(json!({"status": "INACTIVE"})), "INACTIVE"),
-            (of_service(json!({"status": "ACTIVE", "deploymentController": {"type": "CODE_DEPLOY"}})), "CODE_DEPLOY"),
-            (of_service(json!({"status": "ACTIVE", "deploymentController": {"type": "EXTERNAL"}})), "EXTERNAL"),
-            (of_service(json!({"status": "ACTIVE"})), "no longer follows"),
-            (tags(&[("tidegate:mode", "atuo")]), "`atuo` is no mode"),
-            (follow("develop"), "follows tag:develop"),
-            (follow("prefix:main-"), "does not act on"),
-            (tags(&[("tidegate:hold", "holiday freeze")]), "held: holiday freeze"),
-            (tags(&[("tidegate:mode", "notify")]), "would be deployed"),
-            (Situation { image: None, ..Situation::default() }, "no longer in the repository"),
-            (Situation { base: None, ..Situation::default() }, "no PRIMARY"),
-            (with_base("envoyproxy/envoy:v1".into()), "right service?"),
-            (with_base(format!("{HOST}/tides/web@{NEW}")), "already runs"),
-            (Situation::default().attempted(State::Failed, false), "failed on this service before"),
-            (Situation::default().attempted(State::RolledBack, false), "failed on this service before"),
-        ] {
-            let reason = situation.skip();
-            assert!(reason.contains(expected), "expected `{expected}`, got `{reason}`");
+        let rolling_back = json!({"status": "ACTIVE", "deployments": [
+            primary(json!({"rolloutState": "IN_PROGRESS"})),
+            {"id": "ecs-svc/2", "status": "ACTIVE", "rolloutState": "FAILED", "createdAt": 2.0},
+        ]});
+        let superseding = json!({"status": "ACTIVE", "deployments": [
+            primary(json!({"rolloutState": "IN_PROGRESS"})),
+            {"id": "ecs-svc/0", "status": "ACTIVE", "rolloutState": "COMPLETED", "createdAt": 0.5},
+        ]});
+        let firing = AlarmStates { firing: ["web-5xx".to_owned()].into(), ..AlarmStates::default() };
+        let no_alarm = AlarmStates { missing: ["web-5xx".to_owned()].into(), ..AlarmStates::default() };
+        let dependency =
+            |existence| [(Dependency::Role("arn:aws:iam::123456789012:role/pull".into()), existence)].into();
+        let versions = vec![image(&["1.4.2"], NEW), image(&["1.5.0"], OLD)];
+        let arm = json!({"runtimePlatform": {"cpuArchitecture": "ARM64", "operatingSystemFamily": "LINUX"},
+            "containerDefinitions": [{"name": "web", "image": format!("{HOST}/tides/web@{OLD}")}]});
+        let expired = -TimeDelta::seconds(1);
+        let held = TimeDelta::seconds(30);
+        vec![
+            ("deploy", "the followed tag points to a new digest", situation()),
+            ("deploy", "the newest image of a prefix is new", situation().follows("prefix:main-").with(|it| it.candidate = candidate("main-42", NEW))),
+            ("deploy", "the newest image of the repository is new", situation().follows("any").with(|it| it.candidate = candidate("pr-7", NEW))),
+            ("deploy", "a higher version of the range was pushed", situation().follows("semver:1.x").runs(&format!("{HOST}/tides/web:1.3.9")).with(|it| it.candidate = candidate("1.4.0", NEW))),
+            ("deploy", "the version that runs was pushed again", situation().follows("semver:1.x").runs(&format!("{HOST}/tides/web:1.4.0")).with(|it| it.candidate = candidate("1.4.0", NEW))),
+            ("deploy", "the followed tag was moved back to an older image", situation().with(|it| it.listing = vec![image(&["1.0.0"], NEW)])),
+            ("deploy", "the task definition names the tag and not yet the digest", situation().runs(&format!("{HOST}/tides/web:master"))),
+            ("deploy", "a rollout of another image is in progress: it is superseded", situation().with(|it| it.service = superseding)),
+            ("deploy", "the digest ran here before, and well", situation().attempted(State::Succeeded, expired)),
+            ("deploy", "ECS refused the last attempt, and the push is replayed", situation().attempted(State::Failed, expired).with(|it| it.history.records[0].ecs_deployment_id = None)),
+            ("deploy", "the lease of a handler that died has expired", situation().attempted(State::Intended, expired)),
+            ("deploy", "the task definition names no platform, and may run anywhere", situation().with(|it| {
+                it.base = Some(json!({"containerDefinitions": [{"name": "web", "image": format!("{HOST}/tides/web@{OLD}")}]}));
+            })),
+            ("deploy", "the image names no platform", situation().with(|it| it.findings.platforms = Platforms::Single)),
+            ("deploy", "asking for the role is not allowed", situation().with(|it| it.findings.dependencies = dependency(Existence::CannotTell("GetRole was denied".into())))),
+            ("deploy", "a rollback alarm does not exist", situation().with(|it| it.alarms = no_alarm)),
+            ("already-runs", "the service runs the digest", situation().runs(&format!("{HOST}/tides/web@{NEW}"))),
+            ("adopt", "the handler died after UpdateService", situation().attempted(State::Intended, expired).runs(&format!("{HOST}/tides/web@{NEW}"))),
+            ("busy", "another handler has the lease", situation().attempted(State::Intended, held)),
+            ("busy", "ECS does not show yet what it has just accepted", situation().attempted(State::Rolling, expired).with(|it| it.history.records[0].started_at = Some(Utc::now_for_tests()))),
+            ("not-active", "the service is being deleted", situation().with(|it| it.service["status"] = "DRAINING".into())),
+            ("tags", "a tag can't be read", situation().tagged("tidegate:mode", "atuo")),
+            ("tags", "a tag is misspelt", situation().tagged("tidegate:holld", "freeze")),
+            ("tags", "the policy is no policy", situation().follows("semver:1.4")),
+            ("not-following", "the follow tag was removed", situation().with(|it| it.tags.clear())),
+            ("controller", "CodeDeploy deploys the service", situation().with(|it| it.service["deploymentController"] = json!({"type": "CODE_DEPLOY"}))),
+            ("controller", "the service has an external controller", situation().with(|it| it.service["deploymentController"] = json!({"type": "EXTERNAL"}))),
+            ("no-repository", "the repository does not exist", situation().with(|it| it.candidate = Candidate::NoRepository)),
+            ("nothing-selected", "the followed tag does not exist", situation().with(|it| it.candidate = Candidate::Nothing)),
+            ("nothing-selected", "no version is in the range", situation().follows("semver:2.x").with(|it| it.candidate = Candidate::Nothing)),
+            ("archived", "the image is in ECR's archive", situation().with(|it| it.candidate = Candidate::Archived)),
+            ("not-an-image", "the tag names a Helm chart", situation().with(|it| {
+                let mut chart = image(&["master"], NEW);
+                chart.artifact_media_type = Some("application/vnd.cncf.helm.config.v1+json".into());
+                it.candidate = Candidate::Image { image: chart, tag: "master".into() };
+            })),
+            ("no-primary", "the service has no PRIMARY deployment", situation().with(|it| it.service["deployments"] = json!([]))),
+            ("revision-gone", "the revision that runs was deleted", situation().with(|it| it.base = None)),
+            ("no-container", "no container is of the repository", situation().runs("envoyproxy/envoy:v1")),
+            ("held", "the service is held", situation().tagged("tidegate:hold", "holiday freeze")),
+            ("downgrade", "the highest version to be found is lower than what runs", situation().follows("semver:1.x").with(|it| (it.candidate, it.listing) = (candidate("1.4.2", NEW), versions.clone()))),
+            ("failed-before", "the digest's rollout failed", situation().attempted(State::Failed, expired)),
+            ("failed-before", "the digest was rolled back", situation().attempted(State::RolledBack, expired)),
+            ("refused", "ECS refused the last attempt, and the sweep comes by", situation().attempted(State::Failed, expired).with(|it| {
+                (it.origin, it.history.records[0].ecs_deployment_id) = (Origin::Sweep, None);
+                it.history.records[0].reason = "UpdateService for production/web failed: AccessDeniedException".into();
+                it.history.records[0].finished_at = Some(Utc::now_for_tests() - TimeDelta::minutes(5));
+            })),
+            ("rolling-back", "ECS is going back to the deployment before", situation().with(|it| it.service = rolling_back)),
+            ("alarm", "a rollback alarm is in ALARM", situation().with(|it| it.alarms = firing)),
+            ("too-large", "the document would be too large", situation().with(|it| {
+                it.base = Some(json!({"containerDefinitions": [{"name": "web", "image": format!("{HOST}/tides/web@{OLD}"), "command": ["x".repeat(66_000)]}]}));
+            })),
+            ("platform", "the image lacks the platform", situation().with(|it| it.base = Some(arm))),
+            ("dependencies", "the execution role was deleted", situation().with(|it| it.findings.dependencies = dependency(Existence::Missing("the role pull does not exist".into())))),
+            ("notify-mode", "the owner only wants to be told", situation().tagged("tidegate:mode", "notify")),
+        ]
+    }
+
+    #[test]
+    fn every_rule_decides_its_situation_and_the_table_is_up_to_date() {
+        let mut table = String::from(
+            "# Decisions\n\n\
+             What `deploy` decides for a service, and why. A test writes this table: each row is a situation that it \
+             decides anew. The\nrule is in the function's response and log, in the record, and in what `explain` \
+             prints. Here `production/web` follows\n`tides/web` by `tag:master`, unless the row says otherwise.\n\n\
+             | situation | decision | rule | reason |\n|---|---|---|---|\n",
+        );
+        for (rule, name, situation) in situations() {
+            let (decided_by, decision, reason) = situation.outcome();
+            assert_eq!(decided_by, rule, "{name}: {reason}");
+            writeln!(table, "| {name} | {decision} | `{rule}` | {} |", reason.replace('|', "\\|")).unwrap();
         }
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("DECISIONS.md");
+        let is_up_to_date = std::fs::read_to_string(&path).unwrap_or_default() == table;
+        std::fs::write(&path, table).unwrap();
+        assert!(is_up_to_date, "{} was not up to date; it is now: look at it, and commit it", path.display());
     }
 
     #[test]
-    fn a_mutable_tag_in_the_task_definition_is_pinned_once() {
-        let unpinned = Situation { base: Some(base(&format!("{HOST}/tides/web:master"))), ..Situation::default() };
-        assert!(matches!(unpinned.decide(), Verdict::Deploy { .. }));
+    fn the_plan_pins_what_the_policy_selects_and_not_what_an_event_says() {
+        let Verdict::Deploy(plan) = situation().decide() else { panic!() };
+        assert_eq!((plan.digest.as_str(), plan.tag.as_str()), (NEW, "master"));
+        assert_eq!(plan.draft.changes[0].to, format!("{HOST}/tides/web@{NEW}"));
     }
 
     #[test]
-    fn only_one_handler_works_on_an_intention_and_an_expired_lease_is_taken_over() {
-        assert_eq!(Situation::default().attempted(State::Intended, true).decide(), Verdict::Wait);
-        let taken_over = Situation::default().attempted(State::Intended, false);
-        assert!(matches!(taken_over.decide(), Verdict::Deploy { .. }));
+    fn the_version_that_runs_is_told_by_the_image_before_the_revisions_tag() {
+        let lower = |it: &mut Situation| it.candidate = candidate("1.4.2", NEW);
+        let by_tag_alone = situation().follows("semver:1.x").with(lower).with(|it| {
+            it.base_tags = json!([{"key": "tidegate:tag/tides/web", "value": "1.5.0"}]);
+        });
+        assert_eq!(by_tag_alone.outcome().0, "downgrade");
+        // Somebody went back by hand, and left the revision's tag as it was.
+        let went_back = by_tag_alone.with(|it| it.listing = vec![image(&["1.4.1", "latest"], OLD)]);
+        assert_eq!(went_back.outcome().0, "deploy");
     }
 
     #[test]
-    fn an_attempt_that_ecs_refused_says_nothing_about_the_digest() {
-        let mut situation = Situation::default().attempted(State::Failed, false);
-        situation.history.records[0].ecs_deployment_id = None;
-        assert!(matches!(situation.decide(), Verdict::Deploy { .. }));
+    fn a_refusal_is_tried_again_by_the_sweep_after_an_hour() {
+        let situation = situation().attempted(State::Failed, TimeDelta::zero()).with(|it| {
+            (it.origin, it.history.records[0].ecs_deployment_id) = (Origin::Sweep, None);
+            it.history.records[0].finished_at = Some(Utc::now_for_tests() - TimeDelta::minutes(61));
+        });
+        assert_eq!(situation.outcome().0, "deploy");
     }
 
     #[test]
-    fn a_deployment_whose_handler_died_is_adopted() {
-        let mut situation = Situation::default().attempted(State::Intended, false);
-        situation.base = Some(base(&format!("{HOST}/tides/web@{NEW}")));
-        assert_eq!(situation.decide(), Verdict::Adopt { ecs_deployment_id: "ecs-svc/1".into() });
-    }
-
-    #[test]
-    fn a_digest_that_succeeded_before_may_come_back() {
-        let situation = Situation::default().attempted(State::Succeeded, false);
-        assert!(matches!(situation.decide(), Verdict::Deploy { .. }));
-    }
-
-    #[test]
-    fn a_document_too_large_is_not_sent() {
-        let mut situation = Situation::default();
-        let long = "x".repeat(66_000);
-        let answer = json!({"taskDefinition": {"taskDefinitionArn": "web:7", "containerDefinitions": [
-            {"name": "web", "image": format!("{HOST}/tides/web@{OLD}"), "command": [long]},
-        ]}});
-        situation.base = Some(TaskDefinition::from_answer("DescribeTaskDefinition", "web:7", answer).unwrap());
-        assert!(situation.skip().contains("65,536"));
+    fn a_skipped_record_hides_no_failure_behind_it() {
+        let situation = situation().attempted(State::Failed, TimeDelta::zero());
+        let situation = situation.with(|it| it.history.records.insert(0, record(State::Skipped)));
+        assert_eq!(situation.outcome().0, "failed-before");
     }
 }

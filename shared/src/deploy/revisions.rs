@@ -22,8 +22,8 @@ pub(super) struct Revisions<'a> {
 struct Family {
     /// The newest active revision, if there is one.
     newest: Option<TaskDefinition>,
-    /// Revisions that services run, by ARN.
-    bases: BTreeMap<String, TaskDefinition>,
+    /// Other revisions, by ARN.
+    others: BTreeMap<String, TaskDefinition>,
     is_read: bool,
 }
 
@@ -37,28 +37,31 @@ impl<'a> Revisions<'a> {
         families.entry(family_of(arn).to_owned()).or_default().clone()
     }
 
-    /// The revision that a service runs. Mostly it is the family's newest, which has to be read anyway.
-    pub(super) async fn base(&self, arn: &str) -> Result<TaskDefinition, Error> {
+    /// The revision that a service runs, or ran. Mostly it is the family's newest, which has to be read anyway. `None`
+    /// where it was deleted.
+    pub(super) async fn revision(&self, arn: &str) -> Result<Option<TaskDefinition>, Error> {
         let family = self.family(arn);
         let mut family = family.lock().await;
         if !family.is_read {
-            family.newest = self.newest(family_of(arn)).await?;
+            family.newest = self.describe(family_of(arn)).await?;
             family.is_read = true;
         }
-        let known = family.newest.as_ref().filter(|newest| newest.arn == arn).or(family.bases.get(arn));
-        if let Some(known) = known {
-            return Ok(known.clone());
+        let newest = family.newest.clone().filter(|newest| newest.arn == arn);
+        if let Some(known) = newest.or_else(|| family.others.get(arn).cloned()) {
+            return Ok(Some(known));
         }
-        let base = self.ecs.describe_task_definition(arn).await?;
-        family.bases.insert(arn.to_owned(), base.clone());
-        Ok(base)
+        let other = self.describe(arn).await?;
+        if let Some(other) = &other {
+            family.others.insert(arn.to_owned(), other.clone());
+        }
+        Ok(other)
     }
 
-    /// The family's newest active revision; `None` where all were deregistered, which ECS calls a
+    /// A revision by its ARN, or a family's newest active one; `None` where there is none, which ECS calls a
     /// `ClientException`.
-    async fn newest(&self, family: &str) -> Result<Option<TaskDefinition>, Error> {
-        match self.ecs.describe_task_definition(family).await {
-            Ok(newest) => Ok(Some(newest)),
+    async fn describe(&self, id: &str) -> Result<Option<TaskDefinition>, Error> {
+        match self.ecs.describe_task_definition(id).await {
+            Ok(revision) => Ok(Some(revision)),
             Err(error) if error.code() == Some("ClientException") => Ok(None),
             Err(error) => Err(error),
         }

@@ -1,21 +1,31 @@
 //! The DynamoDB table: every write conditional, every read of a service one query.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Put, TransactWriteItem, Update};
 use serde::Serialize;
 
-use super::{History, Record, ServiceItem, State};
+use super::{History, Record, ServiceItem};
 use crate::error::{Error, from_sdk};
 use crate::events::ServiceRef;
 
 type Item = HashMap<String, AttributeValue>;
 
+/// Sort key of a service's own item.
+const SERVICE: &str = "SERVICE";
+/// What the sort key of a record begins with.
+const DEPLOYMENT: &str = "DEPLOYMENT#";
+/// Partition and sort key of the sweep's place.
+const SWEEP: &str = "SWEEP";
+
 /// How many of a service's records its history holds. Deployments of one service that are open at once are few; the
 /// rest is for telling whether a digest has failed before.
 const RECORDS_READ: i32 = 25;
+
+/// Most items that one `BatchGetItem` call takes.
+pub const ITEMS_PER_CALL_MAX: usize = 100;
 
 /// What came of a conditional write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +69,8 @@ impl Store {
     }
 
     /// What the table knows of `service`: one consistent query. The service's item sorts behind all records, so that
-    /// reading backwards finds it first and then the newest records.
+    /// reading backwards finds it first and then the newest records. Where many decisions not to deploy came after the
+    /// newest intention, its record takes one more read.
     ///
     /// # Errors
     /// [`Error::Aws`]; [`Error::Input`] where an item can't be read.
@@ -79,63 +90,134 @@ impl Store {
         let mut history = History::default();
         for item in answer.items.unwrap_or_default() {
             match item.get("sk").and_then(|sk| sk.as_s().ok()).map(String::as_str) {
-                Some("SERVICE") => history.item = Some(read(item, service)?),
-                Some(sk) if sk.starts_with("DEPLOYMENT#") => history.records.push(read(item, service)?),
+                Some(SERVICE) => history.item = Some(read(item, service)?),
+                Some(sk) if sk.starts_with(DEPLOYMENT) => history.records.push(read(item, service)?),
                 _ => {}
             }
+        }
+        let missing = history.item.as_ref().filter(|item| !item.record.is_empty() && history.current().is_none());
+        if let Some(record) = missing.map(|item| format!("{DEPLOYMENT}{}", item.record)) {
+            let record = self.item(key(partition(service), record), service).await?;
+            history.records.extend(record.map(|record| read(record, service)).transpose()?);
         }
         Ok(history)
     }
 
-    /// Writes an intention: the service's item moves from the generation that `seen` holds to the next, and its record
-    /// is put beside it, both or neither. `resumed` is the record of a handler that died, taken over.
+    async fn item(&self, key: Item, resource: impl ToString) -> Result<Option<Item>, Error> {
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(key))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| from_sdk("GetItem", resource.to_string(), &error))?;
+        Ok(answer.item)
+    }
+
+    /// The items of up to [`ITEMS_PER_CALL_MAX`] services, by `<cluster>/<service>`: one call. Services without an item
+    /// are absent, as are those that DynamoDB was too busy for.
+    ///
+    /// # Errors
+    /// [`Error::Aws`]; [`Error::Input`] where an item can't be read.
+    pub async fn service_items(&self, services: &[ServiceRef]) -> Result<BTreeMap<String, ServiceItem>, Error> {
+        let keys = services.iter().map(|service| key(partition(service), SERVICE.into())).collect();
+        let wanted = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true);
+        let answer = self
+            .client
+            .batch_get_item()
+            .request_items(&self.table, built(wanted.build())?)
+            .send()
+            .await
+            .map_err(|error| from_sdk("BatchGetItem", "the services' items", &error))?;
+        let mut items = BTreeMap::new();
+        for item in answer.responses.unwrap_or_default().into_values().flatten() {
+            let pk = item.get("pk").and_then(|pk| pk.as_s().ok()).cloned().unwrap_or_default();
+            if let Some(service) = services.iter().find(|service| partition(service) == pk) {
+                items.insert(service.to_string(), read(item, service)?);
+            }
+        }
+        Ok(items)
+    }
+
+    /// Writes a decision: the service's item moves from the generation that `seen` holds to that of `item`, and
+    /// `records` are put beside it, all or none. A record that `seen` holds is changed, another one is new.
     ///
     /// # Errors
     /// [`Error::Aws`].
-    pub async fn intend(&self, seen: &History, item: &ServiceItem, record: &Record) -> Result<Written, Error> {
-        let service = record.service_ref();
+    pub async fn write(&self, seen: &History, item: &ServiceItem, records: &[&Record]) -> Result<Written, Error> {
+        let Some(service) = records.first().map(|record| record.service_ref()) else {
+            return Ok(Written::Yes);
+        };
         let guard = match seen.item {
             None => "attribute_not_exists(pk)",
             Some(_) => "generation = :seen",
         };
         let put = Put::builder()
             .table_name(&self.table)
-            .set_item(Some(write(item, &service, "SERVICE".into())?))
+            .set_item(Some(write(item, key(partition(&service), SERVICE.into()))?))
             .condition_expression(guard)
             .set_expression_attribute_values(
                 seen.item.as_ref().map(|item| Item::from([(":seen".into(), number(item.generation))])),
             );
         let mut writes = vec![TransactWriteItem::builder().put(built(put.build())?).build()];
-        writes.push(self.put_record(record, seen.records.iter().find(|known| known.id == record.id))?);
-        // An intention that never reached ECS, or whose answer was lost, is superseded by this one.
-        let left = seen.current().filter(|left| left.id != record.id && left.state == State::Intended);
-        let superseded =
-            left.and_then(|left| left.advanced(State::Superseded, superseded_by(record), record.detected_at));
-        if let Some(superseded) = superseded {
-            writes.push(self.put_record(&superseded, left)?);
+        for record in records {
+            writes.push(self.put_record(record, seen.records.iter().find(|known| known.id == record.id))?);
         }
         self.transact(writes, &service).await
     }
 
     /// Writes what came of the intention `before` and gives up its lease, both or neither, if it is still the service's
-    /// newest intention.
+    /// newest decision. `skipped` says that it was decided not to deploy after all, and how that decision is known.
     ///
     /// # Errors
     /// [`Error::Aws`].
-    pub async fn settle(&self, before: &Record, after: &Record) -> Result<Written, Error> {
+    pub async fn settle(&self, before: &Record, after: &Record, skipped: Option<String>) -> Result<Written, Error> {
         let service = before.service_ref();
-        let update = Update::builder()
+        let mut changes = vec!["lease_until = :none"];
+        let mut update = Update::builder()
             .table_name(&self.table)
-            .set_key(Some(key(&service, "SERVICE".into())))
-            .update_expression("SET lease_until = :none")
+            .set_key(Some(key(partition(&service), SERVICE.into())))
             .condition_expression("generation = :ours")
             .expression_attribute_values(":none", number(0))
             .expression_attribute_values(":ours", number(before.generation));
+        if let Some(id) = &after.ecs_deployment_id {
+            changes.push("ecs_deployment_id = :id");
+            update = update.expression_attribute_values(":id", AttributeValue::S(id.clone()));
+        }
+        if let Some(skipped) = skipped {
+            changes.push("skipped = :skipped");
+            update = update.expression_attribute_values(":skipped", AttributeValue::S(skipped));
+        }
+        let update = update.update_expression(format!("SET {}", changes.join(", ")));
         let writes = vec![
             TransactWriteItem::builder().update(built(update.build())?).build(),
             self.put_record(after, Some(before))?,
         ];
         self.transact(writes, &service).await
+    }
+
+    /// The last service of a sweep that had to stop early; `None` where the last one came to its end.
+    ///
+    /// # Errors
+    /// [`Error::Aws`].
+    pub async fn sweep_cursor(&self) -> Result<Option<String>, Error> {
+        let item = self.item(key(SWEEP.into(), SWEEP.into()), "the sweep's place").await?;
+        let after = item.and_then(|item| item.get("after").and_then(|after| after.as_s().ok()).cloned());
+        Ok(after.filter(|after| !after.is_empty()))
+    }
+
+    /// Keeps where the next sweep goes on; `None`: from the beginning.
+    ///
+    /// # Errors
+    /// [`Error::Aws`].
+    pub async fn keep_sweep_cursor(&self, after: Option<&str>) -> Result<(), Error> {
+        let mut item = key(SWEEP.into(), SWEEP.into());
+        item.insert("after".into(), AttributeValue::S(after.unwrap_or_default().to_owned()));
+        let put = self.client.put_item().table_name(&self.table).set_item(Some(item)).send().await;
+        put.map_err(|error| from_sdk("PutItem", "the sweep's place", &error))?;
+        Ok(())
     }
 
     /// Writes a record's next state, if nobody has changed it since `before` was read.
@@ -214,7 +296,7 @@ impl Store {
             .client
             .update_item()
             .table_name(&self.table)
-            .set_key(Some(key(&service, sort_key(record))))
+            .set_key(Some(record_key(record)))
             .update_expression(expression)
             .condition_expression(guard)
             .set_expression_attribute_values(
@@ -235,21 +317,20 @@ impl Store {
 
     /// Puts a record's state without touching what its sinks have told, if it still is what `seen` was.
     fn put_record(&self, record: &Record, seen: Option<&Record>) -> Result<TransactWriteItem, Error> {
-        let service = record.service_ref();
         let Some(seen) = seen else {
             let put = Put::builder()
                 .table_name(&self.table)
-                .set_item(Some(write(record, &service, sort_key(record))?))
+                .set_item(Some(write(record, record_key(record))?))
                 .condition_expression("attribute_not_exists(pk)");
             return Ok(TransactWriteItem::builder().put(built(put.build())?).build());
         };
-        let mut item = write(record, &service, sort_key(record))?;
+        let mut item = write(record, record_key(record))?;
         for told in ["pk", "sk", "slack_channel", "slack_ts", "slack_told", "sns_told", "telling_until"] {
             item.remove(told);
         }
         let mut update = Update::builder()
             .table_name(&self.table)
-            .set_key(Some(key(&service, sort_key(record))))
+            .set_key(Some(record_key(record)))
             .condition_expression("version = :seen")
             .expression_attribute_values(":seen", number(seen.version));
         let mut assignments = Vec::with_capacity(item.len());
@@ -278,21 +359,16 @@ impl Store {
     }
 }
 
-/// What a record that gives way to `newer` is told.
-fn superseded_by(newer: &Record) -> String {
-    format!("a newer deployment took its place: {}", crate::image::short_digest(&newer.digest))
-}
-
 fn partition(service: &ServiceRef) -> String {
     format!("SERVICE#{service}")
 }
 
-fn sort_key(record: &Record) -> String {
-    format!("DEPLOYMENT#{}", record.id)
+fn key(pk: String, sk: String) -> Item {
+    Item::from([("pk".into(), AttributeValue::S(pk)), ("sk".into(), AttributeValue::S(sk))])
 }
 
-fn key(service: &ServiceRef, sk: String) -> Item {
-    Item::from([("pk".into(), AttributeValue::S(partition(service))), ("sk".into(), AttributeValue::S(sk))])
+fn record_key(record: &Record) -> Item {
+    key(partition(&record.service_ref()), format!("{DEPLOYMENT}{}", record.id))
 }
 
 fn number(value: u64) -> AttributeValue {
@@ -304,10 +380,10 @@ fn read<T: serde::de::DeserializeOwned>(item: Item, service: &ServiceRef) -> Res
         .map_err(|error| Error::Input(format!("an item of {service} in the table can't be read: {error}")))
 }
 
-fn write(value: &impl Serialize, service: &ServiceRef, sk: String) -> Result<Item, Error> {
+fn write(value: &impl Serialize, key: Item) -> Result<Item, Error> {
     let mut item: Item = serde_dynamo::to_item(value)
-        .map_err(|error| Error::Input(format!("an item of {service} can't be written: {error}")))?;
-    item.extend(key(service, sk));
+        .map_err(|error| Error::Input(format!("an item of the table can't be written: {error}")))?;
+    item.extend(key);
     Ok(item)
 }
 

@@ -1,20 +1,18 @@
 //! A cloud that stays: how to talk to it, and what it has to say.
 
-use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
-use local::aws::{ACCOUNT, Aws, REGION};
+use local::aws::{ACCOUNT, REGION};
 use local::cloud::Cloud;
+use local::kept;
 use local::registry::{self, Behaviour, Image};
-use local::tools::Workspace;
 
 use crate::screen::Screen;
 
 /// Leaves the cloud running until Ctrl-C, prints how to talk to it, and shows what Slack shows.
 pub(crate) async fn run(screen: &Screen, cloud: &Cloud) -> Result<()> {
-    let endpoint = cloud.aws.endpoint();
-    std::fs::write(address_file()?, endpoint)?;
+    kept::write_down(&cloud.aws)?;
     screen.heading("The cloud stays until Ctrl-C");
     screen.line(&instructions(cloud)?);
     let mut shown = versions(cloud);
@@ -33,23 +31,16 @@ pub(crate) async fn run(screen: &Screen, cloud: &Cloud) -> Result<()> {
 
 /// Pushes an image to the cloud that stays.
 pub(crate) async fn push(screen: &Screen, image: &str, bad: bool) -> Result<()> {
-    let none = "no cloud is running: start one with `cargo demo -- --keep` in another terminal";
-    let endpoint = std::fs::read_to_string(address_file()?).context(none)?;
+    let aws = kept::find().await?;
+    let aws = aws.context("no cloud is running: start one with `cargo demo -- --keep` in another terminal")?;
     let (repository, tag) =
         image.rsplit_once(':').context("name the image as REPOSITORY:TAG, such as tides/web:develop")?;
-    let aws = Aws::new(endpoint.trim());
     let behaviour = if bad { Behaviour::Crash } else { Behaviour::Healthy };
     let version = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis().to_string();
     let image = Image::build("https://example.com/by-hand", &version, "by hand", behaviour)?;
-    let health = format!("{}/_ministack/health", aws.endpoint());
-    aws.http.send(axum::http::Method::GET, &health, &[], "").await.context(none)?;
     let digest = registry::push(&aws, repository, tag, &image).await?;
     screen.line(&format!("pushed {repository}:{tag} as {digest}"));
     Ok(())
-}
-
-fn address_file() -> Result<PathBuf> {
-    Ok(Workspace::find()?.folder().join("cloud"))
 }
 
 fn versions(cloud: &Cloud) -> Vec<usize> {
@@ -75,6 +66,9 @@ fn instructions(cloud: &Cloud) -> Result<String> {
   Invoke a function with a sample event:
     curl -s {endpoint}/2015-03-31/functions/{deploy}/invocations -d @events/ecr-image-action-push-tagged-index.json
     {cargo_lambda} lambda invoke --invoke-address 127.0.0.1 --invoke-port {port} {deploy} --data-file events/ecr-image-action-push-tagged-index.json
+
+  Ask a function what it would do about an event, and why:
+    cargo run --package local -- explain events/ecr-image-action-push-tagged-index.json
 
   Look around with the AWS CLI:
     export AWS_ACCESS_KEY_ID={ACCOUNT} AWS_SECRET_ACCESS_KEY=local AWS_DEFAULT_REGION={REGION} AWS_ENDPOINT_URL={endpoint}

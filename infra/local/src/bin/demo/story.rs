@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use local::cloud::{Cloud, primary};
+use local::fleet::{self, SERVICES, SIDECAR, SOURCE, Service};
 use local::json::text;
 use local::registry::{self, Behaviour, Image};
 use serde_json::{Value, json};
@@ -12,9 +13,6 @@ use serde_json::{Value, json};
 use crate::difference::differences;
 use crate::report::Report;
 use crate::screen::Screen;
-
-const SIDECAR: &str = "public.ecr.aws/datadog/agent:7.59.0";
-const SOURCE: &str = "https://github.com/example/tides";
 
 /// A story being told.
 pub(crate) struct Story<'a> {
@@ -42,36 +40,15 @@ impl<'a> Story<'a> {
 
     async fn environments(&mut self) -> Result<()> {
         self.chapter("Two environments, and services that follow images by a tag on them");
-        for (repository, tag) in [("tides/web", "first"), ("tides/worker", "first")] {
-            self.cloud.create_repository(repository).await?;
-            let image = Image::build(SOURCE, "1.3.0", "0c1f6a2b9d8e7f60514233241506f7e8d9cab0b1", Behaviour::Healthy)?;
-            self.cloud.push(repository, tag, &image).await?;
+        fleet::create_repositories(self.cloud).await?;
+        for service in SERVICES {
+            service.create(self.cloud).await?;
+            let Service { cluster, name, follows, tasks } = service;
+            self.say(cluster, &format!("{name:<7} {tasks} tasks   {} = tag:{follows}", service.follow_key()));
         }
-        self.cloud.create_repository("tides/docs").await?;
-        let services =
-            [("staging", "web", "develop", 2), ("staging", "worker", "develop", 1), ("production", "web", "master", 3)];
-        for (cluster, service, tag, tasks) in services {
-            let family = format!("{service}-{cluster}");
-            let mut definition = definition(&family, service);
-            for (name, purpose) in [("executionRoleArn", "execution"), ("taskRoleArn", "task")] {
-                definition[name] = json!(self.cloud.create_task_role(&format!("{family}-{purpose}")).await?);
-            }
-            self.cloud.register(&definition).await?;
-            let follow = format!("tidegate:follow/tides/{service}");
-            self.cloud
-                .create_service(&json!({
-                    "cluster": cluster,
-                    "serviceName": service,
-                    "taskDefinition": family,
-                    "desiredCount": tasks,
-                    "tags": [{ "key": follow, "value": format!("tag:{tag}") }],
-                }))
-                .await?;
-            self.say(cluster, &format!("{service:<7} {tasks} tasks   {follow} = tag:{tag}"));
-        }
-        for (cluster, service, _, tasks) in services {
-            let steady = self.cloud.wait_until_steady(cluster, service).await?;
-            self.check(&format!("{cluster}/{service} is steady"), &json!(tasks), &steady["runningCount"])?;
+        for Service { cluster, name, tasks, .. } in SERVICES {
+            let steady = self.cloud.wait_until_steady(cluster, name).await?;
+            self.check(&format!("{cluster}/{name} is steady"), &json!(tasks), &steady["runningCount"])?;
         }
         Ok(())
     }
@@ -317,30 +294,6 @@ impl<'a> Story<'a> {
         self.report.checked(what);
         Ok(())
     }
-}
-
-/// A task definition with more to it than an image: all of it must survive.
-fn definition(family: &str, service: &str) -> Value {
-    json!({
-        "family": family,
-        "networkMode": "awsvpc",
-        "requiresCompatibilities": ["FARGATE"],
-        "cpu": "256",
-        "memory": "512",
-        "volumes": [{ "name": "cache" }],
-        "tags": [{ "key": "team", "value": "tides" }],
-        "containerDefinitions": [
-            {
-                "name": service,
-                "image": format!("{}/tides/{service}:first", registry::host()),
-                "essential": true,
-                "environment": [{ "name": "LOG_LEVEL", "value": "info" }],
-                "mountPoints": [{ "sourceVolume": "cache", "containerPath": "/var/cache" }],
-                "dependsOn": [{ "containerName": "agent", "condition": "START" }],
-            },
-            { "name": "agent", "image": SIDECAR, "essential": false, "memoryReservation": 64 },
-        ],
-    })
 }
 
 /// A digest as people quote it.

@@ -3,10 +3,17 @@
 //!
 //! It models what the deploy and notify functions use, and no more. What it can't answer it refuses loudly.
 
+mod cbor;
+mod conditions;
+mod dependencies;
 mod dynamodb;
+mod ecr;
 mod ecs;
+mod limits;
+mod tagging;
+mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,15 +25,14 @@ use aws_sdk_ecs::config::{Credentials, SharedCredentialsProvider};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use aws_smithy_async::time::{SharedTimeSource, TimeSource};
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
-use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::result::ConnectorError;
-use aws_smithy_types::body::SdkBody;
-use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use shared::lambda::Function;
 use shared::platform::Platform;
 use shared::settings::{Settings, SlackSettings};
 use tokio::sync::Notify;
+use wire::Refusal;
 
 pub(crate) const ACCOUNT: &str = "123456789012";
 pub(crate) const REGION: &str = "eu-west-1";
@@ -54,28 +60,50 @@ pub(crate) enum Fate {
 pub(crate) struct Call {
     pub(crate) operation: String,
     pub(crate) body: Value,
+    /// When it arrived, since the world began. A call that has to wait for no other arrives 5 ms after it was made.
+    pub(crate) at: Duration,
 }
 
 type Fates = Box<dyn FnMut(&Call, usize) -> Fate + Send>;
+
+/// `OK`, `ALARM` or `INSUFFICIENT_DATA` by the alarm's name.
+type Alarms = BTreeMap<String, String>;
 
 pub(crate) struct State {
     pub(crate) calls: Vec<Call>,
     fates: Fates,
     pub(crate) ecs: ecs::Ecs,
+    pub(crate) ecr: ecr::Ecr,
     pub(crate) table: dynamodb::Table,
-    /// Digest by repository and tag.
-    pub(crate) images: BTreeMap<(String, String), String>,
+    pub(crate) alarms: Alarms,
+    pub(crate) composite_alarms: Alarms,
+    /// Roles by name.
+    pub(crate) roles: BTreeSet<String>,
+    /// Secrets by the id that they are asked for with, name or ARN, and whether they are scheduled for deletion.
+    pub(crate) secrets: BTreeMap<String, bool>,
+    /// Parameters by name. Slack's secret is not one of them: it is there for `GetParameter` alone.
+    pub(crate) parameters: BTreeSet<String>,
     pub(crate) rejects: Vec<Value>,
     pub(crate) published: Vec<Value>,
     /// Messages by their `ts`, each with all its versions.
     pub(crate) slack: BTreeMap<String, Vec<Value>>,
     pub(crate) slack_secret: String,
+    /// Whether ECS's rate limits are in force.
+    pub(crate) limits_on: bool,
+    limits: limits::Limits,
+    /// How many calls the rate limits refused.
+    pub(crate) throttled: usize,
+    /// How long an invocation may take.
+    pub(crate) time_out: Duration,
+    /// How many invocations were killed because they took longer.
+    pub(crate) timed_out: usize,
 }
 
 /// The world; clones share it.
 #[derive(Clone)]
 pub(crate) struct World {
     state: Arc<Mutex<State>>,
+    /// Of the invocation that this clone is for.
     killed: Arc<Notify>,
     start: tokio::time::Instant,
 }
@@ -95,16 +123,28 @@ impl TimeSource for World {
 
 impl World {
     pub(crate) fn new() -> Self {
+        // The SDK's retries wait for random times of this thread.
+        fastrand::seed(0);
         let state = State {
             calls: Vec::new(),
             fates: Box::new(|_, _| Fate::Answered),
             ecs: ecs::Ecs::default(),
+            ecr: ecr::Ecr::default(),
             table: dynamodb::Table::default(),
-            images: BTreeMap::new(),
+            alarms: Alarms::new(),
+            composite_alarms: Alarms::new(),
+            roles: BTreeSet::new(),
+            secrets: BTreeMap::new(),
+            parameters: BTreeSet::new(),
             rejects: Vec::new(),
             published: Vec::new(),
             slack: BTreeMap::new(),
             slack_secret: "xoxb-secret".into(),
+            limits_on: true,
+            limits: limits::Limits::default(),
+            throttled: 0,
+            time_out: Duration::from_secs(120),
+            timed_out: 0,
         };
         let start = tokio::time::Instant::now();
         Self { state: Arc::new(Mutex::new(state)), killed: Arc::new(Notify::new()), start }
@@ -121,12 +161,21 @@ impl World {
         state.fates = Box::new(fates);
     }
 
-    /// Moves the tag `master` at the next chance: a fate is decided while the state is in use.
-    pub(crate) fn state_later(&self, digest: &'static str) {
+    /// Changes the state at the next chance: a fate is decided while it is in use.
+    pub(crate) fn later(&self, change: impl FnOnce(&mut State) + Send + 'static) {
         let world = self.clone();
-        tokio::spawn(async move {
-            world.state().images.insert(("tides/web".into(), "master".into()), digest.into());
-        });
+        tokio::spawn(async move { change(&mut world.state()) });
+    }
+
+    /// Moves the tag `master` of `tides/web` at the next chance.
+    pub(crate) fn state_later(&self, digest: &'static str) {
+        let now = self.seconds() as u64;
+        self.later(move |state| state.ecr.push("tides/web", "master", digest, now));
+    }
+
+    /// The time in seconds since the epoch.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
     }
 
     pub(crate) fn calm(&self) {
@@ -150,22 +199,28 @@ impl World {
         body
     }
 
-    pub(crate) fn function(&self, name: &'static str) -> Function {
-        let world = self.clone();
-        let sleep = SharedAsyncSleep::new(TokioSleep::new());
-        let credentials = Credentials::new("key", "aws-secret", None, None, "world");
-        let connector = SharedHttpConnector::new(world.clone());
-        let shared = connector.clone();
-        let sdk = SdkConfig::builder()
+    /// What an SDK client of this world is made of.
+    pub(crate) fn sdk(&self) -> SdkConfig {
+        let connector = SharedHttpConnector::new(self.clone());
+        SdkConfig::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::new(REGION))
-            .credentials_provider(SharedCredentialsProvider::new(credentials))
-            .http_client(http_client_fn(move |_, _| shared.clone()))
-            .sleep_impl(sleep.clone())
-            .time_source(world.clone())
+            .credentials_provider(SharedCredentialsProvider::new(Credentials::new(
+                "key",
+                "aws-secret",
+                None,
+                None,
+                "world",
+            )))
+            .http_client(http_client_fn(move |_, _| connector.clone()))
+            .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
+            .time_source(self.clone())
             .retry_config(RetryConfig::standard().with_max_attempts(4))
             .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(Duration::from_secs(10)).build())
-            .build();
+            .build()
+    }
+
+    pub(crate) fn function(&self, name: &'static str) -> Function {
         let settings = Settings {
             table: "history".into(),
             topic_arn: format!("arn:aws:sns:{REGION}:{ACCOUNT}:outcomes"),
@@ -177,18 +232,19 @@ impl World {
                 api: "https://slack.com/api".into(),
             }),
         };
-        Function::new(name, settings, sdk, connector, Platform::new(SharedTimeSource::new(world), sleep))
+        let platform = Platform::new(SharedTimeSource::new(self.clone()), SharedAsyncSleep::new(TokioSleep::new()));
+        Function::new(name, settings, self.sdk(), SharedHttpConnector::new(self.clone()), platform)
     }
 
-    fn deadline(&self) -> DateTime<Utc> {
-        (self.now() + Duration::from_secs(120)).into()
-    }
-
-    /// Invokes a function once; `None` if it was killed. The error is what the platform would see.
+    /// Invokes a function once; `None` if it was killed, by a fate or for taking too long. The error is what the
+    /// platform would see.
     pub(crate) async fn invoke(&self, name: &'static str, event: &Value) -> Option<Result<Value, String>> {
-        let function = self.function(name);
+        // A fate kills the invocation that made the call, and no other.
+        let world = Self { killed: Arc::new(Notify::new()), ..self.clone() };
+        let function = world.function(name);
+        let time_out = self.state().time_out;
         let invocation = async {
-            let deadline = self.deadline();
+            let deadline = (self.now() + time_out).into();
             let handled = match name {
                 "deploy" => function.deployer().handle(event, deadline).await,
                 "notify" => function.notifier().handle(event, deadline).await,
@@ -198,7 +254,11 @@ impl World {
         };
         tokio::select! {
             biased;
-            () = self.killed.notified() => None,
+            () = world.killed.notified() => None,
+            () = tokio::time::sleep(time_out) => {
+                self.state().timed_out += 1;
+                None
+            }
             result = Box::pin(invocation) => Some(result),
         }
     }
@@ -222,25 +282,25 @@ impl HttpConnector for World {
         let world = self.clone();
         HttpConnectorFuture::new(async move {
             tokio::time::sleep(Duration::from_millis(5)).await;
-            let call = read(&request);
+            let (protocol, call) = wire::read(&request, world.start.elapsed());
             let fate = {
                 let mut state = world.state();
-                let at = state.calls.len();
+                let number = state.calls.len();
                 state.calls.push(call.clone());
-                (state.fates)(&call, at)
+                (state.fates)(&call, number)
             };
+            let answer = || protocol.answer(&call.operation, world.answer(&call, &request));
             match fate {
-                Fate::Answered => Ok(world.answer(&call, &request)),
+                Fate::Answered => Ok(answer()),
                 Fate::Late(delay) => {
                     tokio::time::sleep(delay).await;
-                    Ok(world.answer(&call, &request))
+                    Ok(answer())
                 }
                 Fate::Refused(status, code) => {
-                    let body = json!({"__type": code, "message": "refused by the test", "ok": false, "error": code});
-                    Ok(respond(status, &body))
+                    Ok(protocol.refuse(status, code, &json!({"message": "refused by the test"})))
                 }
                 Fate::AnswerLost => {
-                    world.answer(&call, &request);
+                    answer();
                     Err(ConnectorError::io("connection reset".into()))
                 }
                 Fate::KilledBefore => {
@@ -248,7 +308,7 @@ impl HttpConnector for World {
                     std::future::pending().await
                 }
                 Fate::KilledAfter => {
-                    world.answer(&call, &request);
+                    answer();
                     world.killed.notify_one();
                     std::future::pending().await
                 }
@@ -257,41 +317,33 @@ impl HttpConnector for World {
     }
 }
 
-fn read(request: &HttpRequest) -> Call {
-    let text = String::from_utf8(request.body().bytes().unwrap_or_default().to_vec()).unwrap();
-    if let Some(target) = request.headers().get("x-amz-target") {
-        let operation = target.rsplit('.').next().unwrap().to_owned();
-        return Call { operation, body: serde_json::from_str(&text).unwrap() };
-    }
-    if let Some(method) = request.uri().strip_prefix("https://slack.com/api/") {
-        return Call { operation: method.to_owned(), body: serde_json::from_str(&text).unwrap() };
-    }
-    if request.uri().starts_with("https://hooks.slack.com/") {
-        return Call { operation: "webhook".into(), body: serde_json::from_str(&text).unwrap() };
-    }
-    let fields: BTreeMap<String, String> = form_urlencoded::parse(text.as_bytes()).into_owned().collect();
-    Call { operation: fields["Action"].clone(), body: json!(fields) }
-}
-
-fn respond(status: u16, body: &Value) -> HttpResponse {
-    HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body.to_string()))
-}
-
 impl World {
-    fn answer(&self, call: &Call, request: &HttpRequest) -> HttpResponse {
-        let now = self.now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    fn answer(&self, call: &Call, request: &HttpRequest) -> Result<Value, Refusal> {
+        let now = self.seconds();
         let mut state = self.state();
-        let Call { operation, body } = call;
-        let result = match operation.as_str() {
-            "GetResources" => Ok(state.ecs.resources(body)),
-            "DescribeServices" => Ok(state.ecs.describe_services(body)),
+        let Call { operation, body, .. } = call;
+        if state.limits_on && !state.limits.admit(operation, self.start.elapsed()) {
+            state.throttled += 1;
+            return Err(("ThrottlingException", json!({"message": "Rate exceeded"})));
+        }
+        match operation.as_str() {
+            "GetResources" => tagging::get_resources(&state.ecs, body),
+            "DescribeServices" => state.ecs.describe_services(body),
             "DescribeTaskDefinition" => state.ecs.describe_task_definition(body),
             "RegisterTaskDefinition" => Ok(state.ecs.register(body)),
             "UpdateService" => state.ecs.update_service(body, now),
-            "DescribeImages" => state.describe_images(body),
+            "DescribeImages" => state.ecr.describe_images(body),
+            "BatchGetImage" => state.ecr.batch_get_image(body),
             "Query" => Ok(state.table.query(body)),
+            "GetItem" => Ok(state.table.get_item(body)),
+            "BatchGetItem" => state.table.batch_get_item(body),
+            "PutItem" => state.table.put_item(body),
             "UpdateItem" => state.table.update_item(body),
             "TransactWriteItems" => state.table.transact(body),
+            "DescribeAlarms" => state.describe_alarms(body),
+            "GetRole" => state.get_role(body),
+            "DescribeSecret" => state.describe_secret(body),
+            "DescribeParameters" => state.describe_parameters(body),
             "GetParameter" => Ok(json!({"Parameter": {"Name": body["Name"], "Value": state.slack_secret}})),
             "SendMessage" => {
                 state.rejects.push(serde_json::from_str(body["MessageBody"].as_str().unwrap()).unwrap());
@@ -299,8 +351,7 @@ impl World {
             }
             "Publish" => {
                 state.published.push(serde_json::from_str(body["Message"].as_str().unwrap()).unwrap());
-                let xml = "<PublishResponse><PublishResult><MessageId>1</MessageId></PublishResult></PublishResponse>";
-                return HttpResponse::new(200.try_into().unwrap(), SdkBody::from(xml));
+                Ok(json!({"MessageId": "1"}))
             }
             "chat.postMessage" | "chat.update" => {
                 let token = request.headers().get("authorization").unwrap_or_default();
@@ -308,32 +359,14 @@ impl World {
             }
             "webhook" => {
                 state.slack.entry("webhook".into()).or_default().push(body.clone());
-                return HttpResponse::new(200.try_into().unwrap(), SdkBody::from("ok"));
+                Ok(json!("ok"))
             }
             other => panic!("the world has no {other}"),
-        };
-        match result {
-            Ok(answer) => respond(200, &answer),
-            Err((code, extra)) => {
-                let mut answer = json!({"__type": code, "message": "as AWS would say"});
-                answer.as_object_mut().unwrap().extend(extra.as_object().cloned().unwrap_or_default());
-                respond(400, &answer)
-            }
         }
     }
 }
 
-/// An error code, and what comes with it.
-pub(crate) type Refusal = (&'static str, Value);
-
 impl State {
-    fn describe_images(&self, body: &Value) -> Result<Value, Refusal> {
-        let name = |value: &Value| value.as_str().unwrap().to_owned();
-        let key = (name(&body["repositoryName"]), name(&body["imageIds"][0]["imageTag"]));
-        let digest = self.images.get(&key).ok_or(("ImageNotFoundException", Value::Null))?;
-        Ok(json!({"imageDetails": [{"imageDigest": digest, "imageTags": [key.1], "imagePushedAt": 1_794_819_500.0}]}))
-    }
-
     fn slack(&mut self, method: &str, body: &Value, authorization: &str) -> Value {
         if authorization != format!("Bearer {}", self.slack_secret) {
             return json!({"ok": false, "error": "invalid_auth"});

@@ -1,0 +1,174 @@
+//! The records that the deploy function writes, made of what was seen.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::decide::{Plan, Skip};
+use super::pass::{Pass, Seen};
+use crate::image::{Reference, short_digest};
+use crate::record::{Origin, Record, ServiceItem, State, millis, record_id};
+use crate::tags::{ServiceTags, Tag};
+use crate::task_definition::TaskDefinition;
+
+/// How long a decision not to deploy is kept.
+const SKIPPED_KEPT: TimeDelta = TimeDelta::days(90);
+
+/// The service's item under its next generation, with nobody at work on it.
+pub(super) fn next_item(seen: &Seen) -> ServiceItem {
+    let primary = seen.service.primary().map(|primary| primary.id.clone());
+    let old = seen.history.item.clone().unwrap_or_default();
+    let ecs_deployment_id = primary.or(old.ecs_deployment_id);
+    ServiceItem { generation: old.generation + 1, ecs_deployment_id, lease_until: 0, ..old }
+}
+
+/// How a decision not to deploy is told from another one.
+pub(super) fn key_of(skip: &Skip, digest: &str) -> String {
+    format!("{} {digest} {skip}", skip.rule())
+}
+
+/// Whether the checks have stopped this digest before: then they are asked before anything is written.
+pub(super) fn was_stopped_by_checks(seen: &Seen, digest: &str) -> bool {
+    let skipped = seen.history.item.as_ref().and_then(|item| item.skipped.as_deref());
+    let mut words = skipped.unwrap_or_default().split(' ');
+    words.next().is_some_and(Skip::is_preflight) && words.next() == Some(digest)
+}
+
+impl Pass<'_> {
+    /// A record that says no more than which service and which repository it is about.
+    fn blank(&self, seen: &Seen, id: String, state: State, now: DateTime<Utc>) -> Record {
+        let service = &seen.service.id;
+        Record {
+            id,
+            cluster: service.cluster.clone(),
+            service: service.service.clone(),
+            service_arn: service.arn.clone(),
+            state,
+            reason: String::new(),
+            origin: self.origin,
+            notes: Vec::new(),
+            changed_by_others: Vec::new(),
+            version: 1,
+            generation: seen.history.generation() + 1,
+            repository: seen.repository.name.clone(),
+            tag: String::new(),
+            digest: String::new(),
+            digest_from: seen.base.as_ref().and_then(|base| running(base, seen)),
+            revision_from: seen.base.as_ref().map(|base| base.arn.clone()),
+            revision_to: None,
+            ecs_deployment_id: None,
+            event_id: self.push.map(|push| push.event_id.clone()).unwrap_or_default(),
+            pushed_at: None,
+            detected_at: now,
+            started_at: None,
+            finished_at: None,
+            expires_at: None,
+            slack_channel: ServiceTags::read(&seen.service.tags).channel,
+            slack_ts: None,
+            slack_told: 0,
+            sns_told: 0,
+            telling_until: 0,
+        }
+    }
+
+    /// The record of an intention: that of a handler that died before ECS accepted it, taken over, or a new one.
+    pub(super) fn intention(&self, seen: &Seen, plan: &Plan, now: DateTime<Utc>) -> Record {
+        let generation = seen.history.generation() + 1;
+        let left = seen.history.current().filter(|left| left.state == State::Intended && left.digest == plan.digest);
+        if let Some(left) = left {
+            return Record { generation, version: left.version + 1, ..left.clone() };
+        }
+        let id = record_id(&seen.service.id, &plan.digest, generation, now);
+        // The event tells when the tag was set, ECR only when the image was pushed first.
+        let told = self.push.filter(|push| push.digest == plan.digest).and_then(|push| push.time);
+        Record {
+            reason: plan.reason(),
+            tag: plan.tag.clone(),
+            digest: plan.digest.clone(),
+            notes: plan.notes.clone(),
+            pushed_at: told.or(plan.pushed_at),
+            ..self.blank(seen, id, State::Intended, now)
+        }
+    }
+
+    /// The record of a decision not to deploy.
+    pub(super) fn skipped(&self, seen: &Seen, skip: &Skip, now: DateTime<Utc>) -> Record {
+        let (digest, tag) = self.candidate(seen);
+        let id = record_id(&seen.service.id, &key_of(skip, &digest), seen.history.generation() + 1, now);
+        Record {
+            reason: skip.to_string(),
+            tag,
+            digest,
+            finished_at: Some(now),
+            expires_at: Some(millis(now + SKIPPED_KEPT) / 1000),
+            ..self.blank(seen, id, State::Skipped, now)
+        }
+    }
+
+    /// Digest and tag of the candidate; where none was selected, of what was pushed.
+    pub(super) fn candidate(&self, seen: &Seen) -> (String, String) {
+        match (seen.selection.digest(), self.push) {
+            ("", Some(push)) => (push.digest.clone(), push.tag.clone().unwrap_or_default()),
+            (digest, _) => (digest.to_owned(), seen.selection.tag().to_owned()),
+        }
+    }
+
+    /// The record of the PRIMARY deployment, if somebody else has made it and it is not known yet. `newer` are the
+    /// records that will be written with it.
+    pub(super) fn external(&self, seen: &Seen, now: DateTime<Utc>) -> Option<Record> {
+        let (primary, base) = (seen.service.primary()?, seen.base.as_ref()?);
+        // It may be the work of a handler that died.
+        let is_ours = seen.history.current().is_some_and(|current| current.state == State::Intended);
+        if is_ours || seen.history.knows(&primary.id) {
+            return None;
+        }
+        let state = match primary.rollout_state.as_str() {
+            "IN_PROGRESS" => State::Rolling,
+            "FAILED" => State::Failed,
+            _ => State::Succeeded,
+        };
+        let before = seen.history.records.iter().find(|record| record.revision_to.is_some());
+        let image = base.images_of(&seen.repository).find_map(|(_, image)| Reference::parse(image));
+        let digest = image.and_then(|image| image.digest).unwrap_or_default();
+        let tag = image.and_then(|image| image.tag).map(str::to_owned).or_else(|| image_tag(base, seen));
+        let started = DateTime::from_timestamp_millis((primary.created_at * 1000.0) as i64).unwrap_or(now);
+        // It came before whatever is written with it.
+        let id =
+            record_id(&seen.service.id, &primary.id, seen.history.generation() + 1, now - TimeDelta::milliseconds(1));
+        // What ended before we saw it is no news.
+        let told = if state.is_open() { 0 } else { 1 };
+        Some(Record {
+            reason: "somebody else has deployed this, not Tidegate".into(),
+            origin: Origin::External,
+            tag: tag.unwrap_or_default(),
+            digest: digest.to_owned(),
+            digest_from: before.map(|before| before.digest.clone()).filter(|digest| !digest.is_empty()),
+            revision_from: before.and_then(|before| before.revision_to.clone()),
+            revision_to: Some(base.arn.clone()),
+            ecs_deployment_id: Some(primary.id.clone()),
+            event_id: String::new(),
+            started_at: Some(started),
+            finished_at: (!state.is_open()).then_some(started),
+            slack_told: told,
+            sns_told: told,
+            ..self.blank(seen, id, state, now)
+        })
+    }
+}
+
+/// What an intention that never reached ECS, or whose answer was lost, becomes when another one takes its place.
+pub(super) fn left_behind(seen: &Seen, newer: &Record) -> Option<Record> {
+    let left = seen.history.current().filter(|left| left.id != newer.id && left.state == State::Intended)?;
+    let reason = format!("a newer deployment took its place: {}", short_digest(&newer.digest));
+    left.advanced(State::Superseded, reason, newer.detected_at)
+}
+
+/// Digest or tag that the service runs, as its task definition names it.
+fn running(base: &TaskDefinition, seen: &Seen) -> Option<String> {
+    let reference = base.images_of(&seen.repository).find_map(|(_, image)| Reference::parse(image))?;
+    reference.digest.or(reference.tag).map(str::to_owned)
+}
+
+/// The image's tag that was written on the revision.
+fn image_tag(base: &TaskDefinition, seen: &Seen) -> Option<String> {
+    let key = Tag::image_tag(&seen.repository.name, "").key;
+    base.tags.iter().find(|tag| tag.key == key).map(|tag| tag.value.clone())
+}

@@ -1,0 +1,1 @@
+//! Any order of events, repetitions, losses and faults ends with the newest image.

@@ -1,0 +1,1 @@
+//! What the sweep finds, what it costs, and where it stops.

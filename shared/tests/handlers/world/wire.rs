@@ -1,0 +1,89 @@
+//! The protocols that the SDK speaks: JSON, queries answered in XML, and RPC v2 in CBOR. Slack speaks JSON too.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_types::body::SdkBody;
+use serde_json::{Value, json};
+
+use super::{Call, cbor};
+
+/// An error code, and what comes with it.
+pub(crate) type Refusal = (&'static str, Value);
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Protocol {
+    Json,
+    Query,
+    Cbor,
+}
+
+/// The call that a request is, and how to answer it.
+pub(super) fn read(request: &HttpRequest, at: Duration) -> (Protocol, Call) {
+    let bytes = request.body().bytes().unwrap_or_default();
+    let text = || String::from_utf8(bytes.to_vec()).unwrap();
+    let json = || serde_json::from_str(&text()).unwrap();
+    let (protocol, operation, body) = if let Some(target) = request.headers().get("x-amz-target") {
+        (Protocol::Json, target.rsplit('.').next().unwrap().to_owned(), json())
+    } else if let Some(method) = request.uri().strip_prefix("https://slack.com/api/") {
+        (Protocol::Json, method.to_owned(), json())
+    } else if request.uri().starts_with("https://hooks.slack.com/") {
+        (Protocol::Json, "webhook".to_owned(), json())
+    } else if request.headers().get("smithy-protocol") == Some("rpc-v2-cbor") {
+        (Protocol::Cbor, request.uri().rsplit('/').next().unwrap().to_owned(), cbor::decode(bytes))
+    } else {
+        let fields: BTreeMap<String, String> = form_urlencoded::parse(text().as_bytes()).into_owned().collect();
+        (Protocol::Query, fields["Action"].clone(), json!(fields))
+    };
+    (protocol, Call { operation, body, at })
+}
+
+impl Protocol {
+    pub(super) fn answer(self, operation: &str, result: Result<Value, Refusal>) -> HttpResponse {
+        match (self, result) {
+            (_, Err((code, extra))) => self.refuse(if code == "NoSuchEntity" { 404 } else { 400 }, code, &extra),
+            // Slack answers a webhook in plain text.
+            (_, Ok(Value::String(text))) => respond(200, text),
+            (Self::Json, Ok(answer)) => respond(200, answer.to_string()),
+            (Self::Cbor, Ok(answer)) => respond(200, cbor::encode(&answer)),
+            (Self::Query, Ok(answer)) => {
+                let answer = json!({format!("{operation}Result"): answer, "ResponseMetadata": {"RequestId": "1"}});
+                respond(200, xml(&json!({format!("{operation}Response"): answer})))
+            }
+        }
+    }
+
+    pub(super) fn refuse(self, status: u16, code: &str, extra: &Value) -> HttpResponse {
+        let message = extra.get("message").and_then(Value::as_str).unwrap_or("as AWS would say");
+        let mut error = json!({"__type": code, "message": message});
+        match self {
+            Self::Json => {
+                error.as_object_mut().unwrap().extend(extra.as_object().cloned().unwrap_or_default());
+                // As Slack says it.
+                error["ok"] = json!(false);
+                error["error"] = json!(code);
+                respond(status, error.to_string())
+            }
+            Self::Cbor => respond(status, cbor::encode(&error)),
+            Self::Query => {
+                let error = json!({"Type": "Sender", "Code": code, "Message": message});
+                respond(status, xml(&json!({"ErrorResponse": {"Error": error, "RequestId": "1"}})))
+            }
+        }
+    }
+}
+
+fn respond(status: u16, body: impl Into<SdkBody>) -> HttpResponse {
+    HttpResponse::new(status.try_into().unwrap(), body.into())
+}
+
+fn xml(value: &Value) -> String {
+    match value {
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| format!("<{name}>{}</{name}>", xml(value))).collect()
+        }
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
