@@ -42,6 +42,8 @@ use crate::settings::Settings;
 /// How long one attempt of an AWS call may take. Without it a lost packet would hang until the function's time-out.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// What an invocation is taken to have where nobody says how long it may take.
+const TIME_OUT_UNKNOWN: Duration = Duration::from_secs(60);
 /// Attempts for an AWS call, the first included.
 const ATTEMPTS_MAX: u32 = 4;
 
@@ -164,13 +166,21 @@ impl Function {
         let handler = &handler;
         let serve = |invocation: LambdaEvent<Value>| async move {
             let (event, context) = invocation.into_parts();
-            let deadline = i64::try_from(context.deadline).ok().and_then(DateTime::from_timestamp_millis);
+            let deadline = self.deadline(context.deadline);
             // Behind a pointer: an SDK call is a deep tree of futures, too deep for the compiler to lay out in one.
-            let handling: LocalBoxFuture<'_, Handled> = Box::pin(handler(event.clone(), deadline.unwrap_or_default()));
+            let handling: LocalBoxFuture<'_, Handled> = Box::pin(handler(event.clone(), deadline));
             let handled = handling.await;
             self.conclude(handled, &event, &context.request_id).await
         };
         lambda_runtime::run(service_fn(serve)).await
+    }
+
+    /// When the invocation ends, as the Runtime API says in milliseconds since 1970. Emulators of it have been seen to
+    /// name a time long past.
+    fn deadline(&self, millis: u64) -> DateTime<Utc> {
+        let now = self.platform.now();
+        let told = i64::try_from(millis).ok().and_then(DateTime::from_timestamp_millis);
+        told.filter(|deadline| *deadline > now).unwrap_or(now + TIME_OUT_UNKNOWN)
     }
 
     /// What becomes of what was handled: see the module.
