@@ -163,7 +163,12 @@ impl Pass<'_> {
     /// The tags of a service have changed: looks at the service, and at every repository that it follows.
     async fn tagged(&self, service: ServiceRef) -> Result<Handled, Error> {
         let home = service.home()?;
-        let handled = self.page(&[service], &|tags| followed_repositories(tags, &home)).await;
+        let id = service.to_string();
+        let mut handled = self.page(&[service], &|tags| followed_repositories(tags, &home)).await;
+        if handled.decisions.is_empty() && handled.failures.is_empty() {
+            let nothing = Decision::new(Action::Skip, "the service follows no repository");
+            handled.decisions.push(Decision { service: Some(id), ..nothing });
+        }
         Ok(handled)
     }
 }
@@ -172,7 +177,7 @@ impl Pass<'_> {
 fn followed_repositories(tags: &ServiceTags, (region, account): &(String, String)) -> Vec<EcrRepository> {
     let repository =
         |name: &String| EcrRepository { account: account.clone(), region: region.clone(), name: name.clone() };
-    tags.follows.keys().map(repository).collect()
+    tags.repositories.iter().map(repository).collect()
 }
 
 /// Why a push can't concern a follower, as its tags tell that the tagging API shows: a service for which that is so is

@@ -89,8 +89,10 @@ pub enum Mode {
 /// What the tags of a service say.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ServiceTags {
-    /// Policy by repository.
+    /// Policy by repository, where the policy can be read.
     pub follows: BTreeMap<String, Policy>,
+    /// The repositories that the service follows, whether or not their policies can be read.
+    pub repositories: BTreeSet<String>,
     /// `tidegate:mode`.
     pub mode: Mode,
     /// `tidegate:hold`: the reason why nothing is deployed.
@@ -121,6 +123,7 @@ impl ServiceTags {
             if repository.is_empty() {
                 return Err("the key names no repository".into());
             }
+            self.repositories.insert(repository.to_owned());
             self.follows.insert(repository.to_owned(), Policy::parse(value)?);
             return Ok(());
         }

@@ -303,7 +303,7 @@ impl Pass<'_> {
         if seen.history.is_leased(now) {
             return Ok(Some(decision));
         }
-        let key = key_of(skip, decision.digest.as_deref().unwrap_or_default());
+        let key = key_of(skip, seen.selection.digest());
         let is_news =
             skip.is_recorded() && seen.history.item.as_ref().and_then(|item| item.skipped.as_ref()) != Some(&key);
         let skipped = is_news.then(|| self.skipped(seen, skip, now));

@@ -20,7 +20,8 @@ pub(super) fn next_item(seen: &Seen) -> ServiceItem {
     ServiceItem { generation: old.generation + 1, ecs_deployment_id, lease_until: 0, ..old }
 }
 
-/// How a decision not to deploy is told from another one.
+/// How a decision not to deploy is told from another one: by its rule, the digest that was selected, if it came to that,
+/// and its reason. So it is the same for a push and for the sweep.
 pub(super) fn key_of(skip: &Skip, digest: &str) -> String {
     format!("{} {digest} {skip}", skip.rule())
 }
@@ -92,7 +93,7 @@ impl Pass<'_> {
     /// The record of a decision not to deploy.
     pub(super) fn skipped(&self, seen: &Seen, skip: &Skip, now: DateTime<Utc>) -> Record {
         let (digest, tag) = self.candidate(seen);
-        let id = record_id(&seen.service.id, &key_of(skip, &digest), seen.history.generation() + 1, now);
+        let id = record_id(&seen.service.id, skip.rule(), seen.history.generation() + 1, now);
         Record {
             reason: skip.to_string(),
             tag,
