@@ -77,14 +77,16 @@ impl Deployer {
     async fn look_at(&self, event: Result<Event, Error>, explain: bool, deadline: DateTime<Utc>) -> Handled {
         let looked = match event {
             Ok(Event::Image(push)) => match push.why_not_deployable() {
-                Some(reason) => Ok(skip_push(&push, reason).into()),
+                Some(reason) => Ok(skip_push(&push, "not-deployable", reason).into()),
                 None => Box::pin(self.pass(Origin::Push, Some(&push), explain, deadline).pushed(&push)).await,
             },
             Ok(Event::Tagged(service)) => {
                 Box::pin(self.pass(Origin::Tags, None, explain, deadline).tagged(service)).await
             }
             Ok(Event::Sweep) => Box::pin(self.pass(Origin::Sweep, None, explain, deadline).sweep()).await,
-            Ok(Event::Ignored { reason }) => Ok(Decision::new(Action::Skip, reason).into()),
+            Ok(Event::Ignored { reason }) => {
+                Ok(Decision { rule: Some("ignored"), ..Decision::new(Action::Skip, reason) }.into())
+            }
             Ok(Event::Deployment(_)) => {
                 Err(Error::Input("the deploy function takes ECR events; this one is for notify".into()))
             }
@@ -120,8 +122,7 @@ impl Pass<'_> {
         let name = &push.repository.name;
         let followers = self.deployer.followers.of(name).await?;
         if followers.is_empty() {
-            let how = format!("no service follows {name}; give one the tag {}", crate::tags::follow_key(name));
-            return Ok(skip_push(push, how).into());
+            return Ok(skip_push(push, "nobody-follows", nobody_follows(name)).into());
         }
         let mut handled = Handled::default();
         let mut takers = Vec::with_capacity(followers.len());
@@ -129,8 +130,7 @@ impl Pass<'_> {
             match why_not_meant(&follower, push) {
                 Some(skip) => handled.decisions.push(Decision {
                     service: Some(follower.id.to_string()),
-                    rule: Some(skip.rule()),
-                    ..skip_push(push, skip.to_string())
+                    ..skip_push(push, skip.rule(), skip.to_string())
                 }),
                 None => takers.push(follower.id),
             }
@@ -167,7 +167,7 @@ impl Pass<'_> {
         let mut handled = self.page(&[service], &|tags| followed_repositories(tags, &home)).await;
         if handled.decisions.is_empty() && handled.failures.is_empty() {
             let nothing = Decision::new(Action::Skip, "the service follows no repository");
-            handled.decisions.push(Decision { service: Some(id), ..nothing });
+            handled.decisions.push(Decision { service: Some(id), rule: Some("not-following"), ..nothing });
         }
         Ok(handled)
     }
@@ -195,8 +195,13 @@ fn pages(services: Vec<ServiceRef>) -> Vec<Vec<ServiceRef>> {
     of_one_cluster.flat_map(|services| services.chunks(SERVICES_PER_CALL_MAX).map(<[ServiceRef]>::to_vec)).collect()
 }
 
-fn skip_push(push: &ImageAction, reason: impl Into<String>) -> Decision {
+fn nobody_follows(repository: &str) -> String {
+    format!("no service follows {repository}; give one the tag {}", crate::tags::follow_key(repository))
+}
+
+fn skip_push(push: &ImageAction, rule: &'static str, reason: impl Into<String>) -> Decision {
     Decision {
+        rule: Some(rule),
         repository: Some(push.repository.name.clone()),
         tag: push.tag.clone(),
         digest: Some(push.digest.clone()),

@@ -57,7 +57,7 @@ impl Image {
 pub fn why_not_an_image(artifact_media_type: Option<&str>) -> Option<String> {
     match artifact_media_type? {
         "" | "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json" => None,
-        other => Some(format!("the artifact is a {other}, not a container image")),
+        other => Some(format!("the artifact is of the type {other}, not a container image")),
     }
 }
 

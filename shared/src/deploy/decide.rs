@@ -244,6 +244,7 @@ mod tests {
     use crate::dependencies::{Dependency, Existence};
     use crate::ecr::Image;
     use crate::ecs::tests::service_with;
+    use crate::events::ImageAction;
     use crate::manifest::Platforms;
     use crate::record::tests::{NowForTests, record};
     use crate::record::{ServiceItem, millis};
@@ -466,6 +467,30 @@ mod tests {
         ]
     }
 
+    /// Events that can't make anything deploy.
+    fn pushes() -> Vec<(&'static str, ImageAction)> {
+        let push = || ImageAction {
+            event_id: "1".into(),
+            time: None,
+            repository: repository(),
+            digest: NEW.into(),
+            tag: Some("master".into()),
+            action: "PUSH".into(),
+            result: "SUCCESS".into(),
+            manifest_media_type: None,
+            artifact_media_type: None,
+        };
+        let chart = Some("application/vnd.cncf.helm.config.v1+json".to_owned());
+        let signature = NEW.replace(':', "-") + ".sig";
+        vec![
+            ("one platform of an index, or an attestation, was pushed", ImageAction { tag: None, ..push() }),
+            ("a signature was attached", ImageAction { tag: Some(signature), ..push() }),
+            ("a Helm chart was pushed", ImageAction { artifact_media_type: chart, ..push() }),
+            ("an image was deleted", ImageAction { action: "DELETE".into(), ..push() }),
+            ("the replication failed", ImageAction { action: "REPLICATE".into(), result: "FAILED".into(), ..push() }),
+        ]
+    }
+
     #[test]
     fn every_rule_decides_its_situation_and_the_table_is_up_to_date() {
         let mut table = String::from(
@@ -480,6 +505,17 @@ mod tests {
             assert_eq!(decided_by, rule, "{name}: {reason}");
             writeln!(table, "| {name} | {decision} | `{rule}` | {} |", reason.replace('|', "\\|")).unwrap();
         }
+        table.push_str(
+            "\n## Before a service is looked at\n\n| event | decision | rule | reason |\n|---|---|---|---|\n",
+        );
+        for (name, push) in pushes() {
+            writeln!(table, "| {name} | skip | `not-deployable` | {} |", push.why_not_deployable().unwrap()).unwrap();
+        }
+        let nobody = super::super::nobody_follows("tides/web");
+        writeln!(table, "| nobody follows the repository | skip | `nobody-follows` | {nobody} |").unwrap();
+        let unselected = Skip::NotSelected(Policy::parse("tag:master").unwrap());
+        let name = "a follower's policy can't select the pushed tag";
+        writeln!(table, "| {name} | skip | `{}` | {unselected} |", unselected.rule()).unwrap();
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("DECISIONS.md");
         let is_up_to_date = std::fs::read_to_string(&path).unwrap_or_default() == table;
         std::fs::write(&path, table).unwrap();

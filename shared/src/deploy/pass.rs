@@ -439,10 +439,7 @@ impl Pass<'_> {
 
     /// A follower that the tagging API still knows and ECS does not.
     fn gone(&self, id: &ServiceRef) -> Decision {
-        let decision = match self.push {
-            Some(push) => super::skip_push(push, "the service no longer exists"),
-            None => Decision::new(Action::Skip, "the service no longer exists"),
-        };
-        Decision { service: Some(id.to_string()), rule: Some("gone"), ..decision }
+        let gone = Decision::new(Action::Skip, "the service no longer exists");
+        Decision { service: Some(id.to_string()), rule: Some("gone"), ..gone }
     }
 }

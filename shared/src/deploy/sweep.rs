@@ -143,5 +143,5 @@ fn summary(looked_at: usize, total: usize, stopped: Option<String>) -> Decision 
              from there"
         ),
     };
-    Decision::new(Action::Skip, reason)
+    Decision { rule: Some("sweep"), ..Decision::new(Action::Skip, reason) }
 }

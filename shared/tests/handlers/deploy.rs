@@ -114,6 +114,17 @@ async fn the_deployment_that_was_found_is_recorded_with_the_first_of_ours() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_base_is_what_the_service_runs_and_not_the_newest_revision_of_its_family() {
+    let world = pushed();
+    let mut experiment = world.state().ecs.families["web"][0]["taskDefinition"].clone();
+    experiment["cpu"] = json!("4096");
+    world.state().ecs.register(&experiment);
+    world.deliver("deploy", &push(NEW)).await.unwrap();
+    assert_eq!(world.body("RegisterTaskDefinition")["cpu"], "256");
+    assert!(world.state().ecs.families["web"].len() == 3, "the experiment stays as it was");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_same_event_again_changes_nothing() {
     let world = pushed();
     world.deliver("deploy", &push(NEW)).await.unwrap();
