@@ -21,6 +21,15 @@ pub struct AlarmStates {
     pub unknown: Option<String>,
 }
 
+impl AlarmStates {
+    /// What is known of the alarms with these names.
+    #[must_use]
+    pub fn of(&self, names: &BTreeSet<String>) -> Self {
+        let common = |some: &BTreeSet<String>| some.intersection(names).cloned().collect();
+        Self { firing: common(&self.firing), missing: common(&self.missing), unknown: self.unknown.clone() }
+    }
+}
+
 /// CloudWatch's API.
 #[derive(Debug, Clone)]
 pub struct Alarms {

@@ -13,6 +13,7 @@ pub mod preflight;
 mod records;
 mod revisions;
 mod sweep;
+mod watch;
 
 use std::time::Duration;
 

@@ -92,7 +92,9 @@ fn before(record: &Record) -> String {
 }
 
 fn after(record: &Record) -> String {
-    part(&format!("{} {}", record.tag, short_digest(&record.digest)))
+    let named = format!("{} {}", record.tag, short_digest(&record.digest));
+    // Somebody else may have deployed what names neither.
+    part(Some(named.trim()).filter(|named| !named.is_empty()).unwrap_or("an image of theirs"))
 }
 
 fn revision(arn: &str) -> &str {

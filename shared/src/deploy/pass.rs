@@ -9,7 +9,7 @@
 //!
 //! [`images`]: super::images
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use super::images::{Images, Moment, Selection};
 use super::preflight::{self, Preflight};
 use super::records::{key_of, left_behind, next_item, was_stopped_by_checks};
 use super::revisions::Revisions;
+use super::watch::Watch;
 use crate::alarms::AlarmStates;
 use crate::decision::{Action, Decision, Handled};
 use crate::ecs::Service;
@@ -53,12 +54,13 @@ pub(super) struct Pass<'a> {
     pub(super) preflight: Preflight<'a>,
 }
 
-/// A service and its history, and since when they are known.
-#[derive(Debug, Clone)]
+/// A service and its history, since when they are known, and the alarms that watch it.
+#[derive(Debug)]
 struct View {
     service: Service,
     history: History,
     read: Moment,
+    watch: Arc<Watch>,
 }
 
 /// What was read of a service, in an order that makes it safe to act on.
@@ -91,13 +93,14 @@ impl Pass<'_> {
             }
         };
         let read = self.images.now();
+        let watch = Arc::new(Watch::of(services.values()));
         let work = ids.iter().zip(histories).map(|(id, history)| {
-            let service = services.remove(&id.service);
+            let (service, watch) = (services.remove(&id.service), Arc::clone(&watch));
             async move {
                 let result = match (service, history) {
                     (None, _) => Ok(vec![self.gone(id)]),
                     (Some(service), Ok(history)) => {
-                        Box::pin(self.services_turn(View { service, history, read }, of)).await
+                        Box::pin(self.services_turn(View { service, history, read, watch }, of)).await
                     }
                     (Some(_), Err(error)) => Err(error),
                 };
@@ -148,7 +151,7 @@ impl Pass<'_> {
         let (service, history) =
             try_join(self.deployer.ecs.describe_service(id), self.deployer.store.history(id)).await?;
         let read = self.images.now();
-        Ok(service.map(|service| View { service, history, read }))
+        Ok(service.map(|service| View { watch: Arc::new(Watch::of([&service])), service, history, read }))
     }
 
     /// Brings one service to the image that its policy selects from one repository.
@@ -192,7 +195,7 @@ impl Pass<'_> {
     /// Nobody can write an intention after this history was read without ours being refused. But one that was settled
     /// between ECS's view and the history is not in that view: then ECS is asked again.
     async fn observe(&self, view: View, repository: &EcrRepository) -> Result<Option<Seen>, Error> {
-        let View { mut service, history, read } = view;
+        let View { mut service, history, read, watch } = view;
         let newest = history.current().and_then(|record| record.ecs_deployment_id.as_deref());
         if newest.is_some_and(|id| service.deployment(id).is_none()) {
             match self.deployer.ecs.describe_service(&service.id).await? {
@@ -208,12 +211,11 @@ impl Pass<'_> {
             base: None,
             alarms: AlarmStates::default(),
         };
-        let Ok((tags, policy)) = followed(&seen.service, repository) else {
+        let Ok((_, policy)) = followed(&seen.service, repository) else {
             return Ok(Some(seen));
         };
-        let alarms: BTreeSet<String> = seen.service.deployment_alarms().into_iter().chain(tags.rollback_on).collect();
         let truth = try_join(self.images.selected(repository, &policy, read), self.base_of(&seen.service));
-        let (truth, states) = join(truth, self.deployer.alarms.states(&alarms)).await;
+        let (truth, states) = join(truth, watch.states(&self.deployer.alarms, &seen.service)).await;
         (seen.selection, seen.base) = truth?;
         seen.alarms = states;
         Ok(Some(seen))
