@@ -7,6 +7,7 @@
 //! It never waits for a rollout. The outcome comes by event, to [`notify`](crate::notify).
 
 pub mod decide;
+mod explain;
 pub mod images;
 mod pass;
 pub mod preflight;

@@ -183,6 +183,12 @@ impl Record {
         ServiceRef { cluster: self.cluster.clone(), service: self.service.clone(), arn: self.service_arn.clone() }
     }
 
+    /// Whether the deployment runs, or ran until another one was made: neither refused, nor gone back from.
+    #[must_use]
+    pub fn has_stayed(&self) -> bool {
+        matches!(self.state, State::Rolling | State::Succeeded)
+    }
+
     /// The record in its next state; `None` where the state machine refuses.
     #[must_use]
     pub fn advanced(&self, state: State, reason: impl Into<String>, now: DateTime<Utc>) -> Option<Self> {

@@ -257,7 +257,8 @@ impl Pass<'_> {
         match effect.await {
             Ok((revision, updated)) => {
                 let notes = plan.notes.iter().cloned().chain(notes).collect();
-                self.settle(&record, &updated, Some(revision), notes).await
+                let rolling = self.settle(&record, &updated, Some(revision), notes).await?;
+                Ok(rolling.map(|rolling| made(Action::Deploy, "deploy", &rolling)))
             }
             // The platform will try again, and whoever comes then finds the intention and its expired lease.
             Err(error) if Error::is_transient(&error) => Err(error),
@@ -291,7 +292,7 @@ impl Pass<'_> {
         };
         let key = key_of(skip, &record.digest);
         Ok(match self.deployer.store.settle(record, &skipped, Some(key)).await? {
-            Written::Yes => Some(Decision { rule: Some(skip.rule()), ..Decision::about(Action::Skip, &skipped) }),
+            Written::Yes => Some(made(Action::Skip, skip.rule(), &skipped)),
             Written::Outrun => None,
         })
     }
@@ -329,7 +330,7 @@ impl Pass<'_> {
             (Some(skipped), _) => {
                 Decision { record: Some(skipped.id), state: Some(State::Skipped.as_str()), ..decision }
             }
-            (None, Some(external)) => Decision::about(Action::Record, &external),
+            (None, Some(external)) => made(Action::Record, "external", &external),
             (None, None) => decision,
         }))
     }
@@ -340,7 +341,10 @@ impl Pass<'_> {
         tracing::info!(service = %service.id, ecs_deployment_id, "a deployment is written down after the fact");
         let revision = service.primary().map(|primary| primary.task_definition.clone());
         match history.current() {
-            Some(record) => self.settle(record, service, revision, record.notes.clone()).await,
+            Some(record) => {
+                let rolling = self.settle(record, service, revision, record.notes.clone()).await?;
+                Ok(rolling.map(|rolling| made(Action::Record, "adopt", &rolling)))
+            }
             None => Ok(None),
         }
     }
@@ -351,7 +355,7 @@ impl Pass<'_> {
         service: &Service,
         revision: Option<String>,
         notes: Vec<String>,
-    ) -> Result<Option<Decision>, Error> {
+    ) -> Result<Option<Record>, Error> {
         let Some(primary) = service.primary() else {
             return Err(Error::Answer {
                 operation: "UpdateService",
@@ -367,7 +371,7 @@ impl Pass<'_> {
         rolling.revision_to = revision.or(rolling.revision_to);
         rolling.notes = notes;
         Ok(match self.deployer.store.settle(record, &rolling, None).await? {
-            Written::Yes => Some(Decision::about(Action::Deploy, &rolling)),
+            Written::Yes => Some(rolling),
             Written::Outrun => None,
         })
     }
@@ -382,61 +386,34 @@ impl Pass<'_> {
 
     /// What somebody else has changed in the task definition since our last deployment that stayed.
     async fn changed_by_others(&self, seen: &Seen, base: &TaskDefinition) -> Result<Vec<String>, Error> {
-        let stayed = |record: &&Record| {
-            record.origin != Origin::External && matches!(record.state, State::Rolling | State::Succeeded)
-        };
-        let ours = seen.history.records.iter().find(stayed).and_then(|record| record.revision_to.as_deref());
+        let is_ours = |record: &&Record| record.origin != Origin::External && record.has_stayed();
+        let ours = seen.history.records.iter().find(is_ours).and_then(|record| record.revision_to.as_deref());
         let Some(ours) = ours.filter(|ours| *ours != base.arn) else { return Ok(Vec::new()) };
         let ours = self.revisions.revision(ours).await?;
         Ok(ours.map(|ours| base.differences_from(&ours)).unwrap_or_default())
     }
 
-    /// What would be done.
-    async fn explained(&self, seen: &Seen, verdict: Verdict) -> Decision {
-        let plan = match verdict {
-            Verdict::Skip(skip) => return self.skip_decision(seen, &skip),
-            Verdict::Wait => {
-                let reason = "another invocation is at work on the service; it is looked at again when that has ended";
-                return Decision {
-                    rule: Some("busy"),
-                    reason: reason.into(),
-                    ..self.skip_decision(seen, &Skip::AlreadyRuns)
-                };
-            }
-            Verdict::Adopt { ecs_deployment_id } => {
-                let reason = "the deployment was started by an invocation that could not write so; it is written down";
-                let decision = self.skip_decision(seen, &Skip::AlreadyRuns);
-                let id = Some(ecs_deployment_id);
-                let (rule, reason) = (Some("adopt"), reason.to_owned());
-                return Decision { action: Action::Record, rule, reason, ecs_deployment_id: id, ..decision };
-            }
-            Verdict::Deploy(plan) => plan,
-        };
-        let Some(base) = &seen.base else { return self.skip_decision(seen, &Skip::NoPrimary) };
-        let findings = self.preflight.check(&self.images, &seen.repository, &plan.digest, base).await;
-        match preflight::judge(base, &findings) {
-            Err(skip) => self.skip_decision(seen, &skip),
-            Ok(notes) => Decision {
-                action: Action::Deploy,
-                rule: Some("deploy"),
-                reason: plan.reason(),
-                changes: plan.draft.changes.iter().map(|change| change.field()).collect(),
-                notes: plan.notes.into_iter().chain(notes).collect(),
-                ..self.skip_decision(seen, &Skip::AlreadyRuns)
-            },
-        }
-    }
-
-    fn skip_decision(&self, seen: &Seen, skip: &Skip) -> Decision {
+    /// A decision about what was seen.
+    pub(super) fn decision(
+        &self,
+        seen: &Seen,
+        action: Action,
+        rule: &'static str,
+        reason: impl Into<String>,
+    ) -> Decision {
         let (digest, tag) = self.candidate(seen);
         Decision {
             service: Some(seen.service.id.to_string()),
-            rule: Some(skip.rule()),
+            rule: Some(rule),
             repository: Some(seen.repository.name.clone()),
             tag: Some(tag).filter(|tag| !tag.is_empty()),
             digest: Some(digest).filter(|digest| !digest.is_empty()),
-            ..Decision::new(Action::Skip, skip.to_string())
+            ..Decision::new(action, reason)
         }
+    }
+
+    pub(super) fn skip_decision(&self, seen: &Seen, skip: &Skip) -> Decision {
+        self.decision(seen, Action::Skip, skip.rule(), skip.to_string())
     }
 
     /// A follower that the tagging API still knows and ECS does not.
@@ -444,4 +421,9 @@ impl Pass<'_> {
         let gone = Decision::new(Action::Skip, "the service no longer exists");
         Decision { service: Some(id.to_string()), rule: Some("gone"), ..gone }
     }
+}
+
+/// A decision that made, or changed, a record.
+fn made(action: Action, rule: &'static str, record: &Record) -> Decision {
+    Decision { rule: Some(rule), ..Decision::about(action, record) }
 }

@@ -112,8 +112,7 @@ impl Pass<'_> {
         }
     }
 
-    /// The record of the PRIMARY deployment, if somebody else has made it and it is not known yet. `newer` are the
-    /// records that will be written with it.
+    /// The record of the PRIMARY deployment, if somebody else has made it and it is not known yet.
     pub(super) fn external(&self, seen: &Seen, now: DateTime<Utc>) -> Option<Record> {
         let (primary, base) = (seen.service.primary()?, seen.base.as_ref()?);
         // It may be the work of a handler that died.
@@ -126,7 +125,7 @@ impl Pass<'_> {
             "FAILED" => State::Failed,
             _ => State::Succeeded,
         };
-        let before = seen.history.records.iter().find(|record| record.revision_to.is_some());
+        let before = seen.history.records.iter().find(|record| record.has_stayed());
         let image = base.images_of(&seen.repository).find_map(|(_, image)| Reference::parse(image));
         let digest = image.and_then(|image| image.digest).unwrap_or_default();
         let tag = image.and_then(|image| image.tag).map(str::to_owned).or_else(|| image_tag(base, seen));

@@ -1,0 +1,35 @@
+//! What would be done, in the words of a decision. The same decision and the same checks as for an event, and no write.
+
+use super::decide::{Skip, Verdict};
+use super::pass::{Pass, Seen};
+use super::preflight;
+use crate::decision::{Action, Decision};
+
+impl Pass<'_> {
+    /// What `verdict` would lead to.
+    pub(super) async fn explained(&self, seen: &Seen, verdict: Verdict) -> Decision {
+        let plan = match verdict {
+            Verdict::Skip(skip) => return self.skip_decision(seen, &skip),
+            Verdict::Wait => {
+                let reason = "another invocation is at work on the service; it is looked at again when that has ended";
+                return self.decision(seen, Action::Skip, "busy", reason);
+            }
+            Verdict::Adopt { ecs_deployment_id } => {
+                let reason = "the deployment was started by an invocation that could not write so; it is written down";
+                let adopted = self.decision(seen, Action::Record, "adopt", reason);
+                return Decision { ecs_deployment_id: Some(ecs_deployment_id), ..adopted };
+            }
+            Verdict::Deploy(plan) => plan,
+        };
+        let Some(base) = &seen.base else { return self.skip_decision(seen, &Skip::NoPrimary) };
+        let findings = self.preflight.check(&self.images, &seen.repository, &plan.digest, base).await;
+        match preflight::judge(base, &findings) {
+            Err(skip) => self.skip_decision(seen, &skip),
+            Ok(notes) => Decision {
+                changes: plan.draft.changes.iter().map(|change| change.field()).collect(),
+                notes: plan.notes.iter().cloned().chain(notes).collect(),
+                ..self.decision(seen, Action::Deploy, "deploy", plan.reason())
+            },
+        }
+    }
+}
