@@ -16,7 +16,7 @@ pub enum Action {
     Skip,
     /// A record was brought up to date.
     Record,
-    /// The attempt failed for good; the event is in the rejects queue.
+    /// The attempt failed for good; the event is in the rejects queue, unless it only asked for an explanation.
     Reject,
 }
 

@@ -165,17 +165,12 @@ impl Pass<'_> {
     /// The tags of a service have changed: looks at the service, and at every repository that it follows.
     async fn tagged(&self, service: ServiceRef) -> Result<Handled, Error> {
         let home = service.home()?;
-        let id = service.to_string();
-        let mut handled = self.page(&[service], &|tags| followed_repositories(tags, &home)).await;
-        if handled.decisions.is_empty() && handled.failures.is_empty() {
-            let nothing = Decision::new(Action::Skip, "the service follows no repository");
-            handled.decisions.push(Decision { service: Some(id), rule: Some("not-following"), ..nothing });
-        }
+        let handled = self.page(&[service], &|tags| followed_repositories(tags, &home)).await;
         Ok(handled)
     }
 }
 
-/// The repositories that a service follows, each in the service's own account and Region.
+/// The repositories that a service follows, or would if its tags could be read, each in the service's own account and Region.
 fn followed_repositories(tags: &ServiceTags, (region, account): &(String, String)) -> Vec<EcrRepository> {
     let repository =
         |name: &String| EcrRepository { account: account.clone(), region: region.clone(), name: name.clone() };

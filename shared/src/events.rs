@@ -278,6 +278,13 @@ fn tag_change(envelope: &EventBridgeEvent<Value>) -> Result<Event, Error> {
     Ok(Event::Tagged(ServiceRef::from_arn(first_resource(envelope)?, None)?))
 }
 
+/// Whether an event only asks what another one would lead to, be the question well put or not.
+#[must_use]
+pub fn is_question(event: &Value) -> bool {
+    let text = |field| event.get(field).and_then(Value::as_str);
+    (text("source"), text("detail-type")) == (Some("tidegate"), Some("Explain"))
+}
+
 fn explain(envelope: &EventBridgeEvent<Value>) -> Result<Event, Error> {
     match envelope.detail.get("event") {
         Some(event) => Ok(Event::Explain(Box::new(event.clone()))),

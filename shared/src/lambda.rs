@@ -4,7 +4,7 @@
 //! * A transient failure fails the invocation: the platform tries again, twice, then hands the event to the rejects
 //!   queue.
 //! * Any other failure would only repeat itself: the event goes to the rejects queue at once, with its cause, and the
-//!   invocation ends well.
+//!   invocation ends well. A question is answered with the cause instead.
 
 use std::future::Future;
 use std::time::Duration;
@@ -32,6 +32,7 @@ use crate::deploy::Deployer;
 use crate::ecr::Ecr;
 use crate::ecs::Ecs;
 use crate::error::Error;
+use crate::events;
 use crate::followers::Followers;
 use crate::notify::Notifier;
 use crate::platform::Platform;
@@ -199,10 +200,16 @@ impl Function {
         // One of them would bring the rest back with it: the event is kept once, when it can't be handled any more.
         if transient.is_empty() && !last.is_empty() {
             let causes: Vec<String> = last.iter().map(cause).collect();
-            self.rejects.keep(event, request_id, &causes).await.map_err(retry)?;
+            // Whoever asks for an explanation has the answer: nothing is left to be done about the event.
+            let is_kept = !events::is_question(event);
+            if is_kept {
+                self.rejects.keep(event, request_id, &causes).await.map_err(retry)?;
+            }
             for failure in last.drain(..) {
                 let reason = failure.error.to_string();
-                tracing::error!(service = failure.service, error = reason, "the event is in the rejects queue");
+                if is_kept {
+                    tracing::error!(service = failure.service, error = reason, "the event is in the rejects queue");
+                }
                 let rejected = Decision { service: failure.service, ..Decision::new(Action::Reject, reason) };
                 log(&rejected);
                 handled.decisions.push(rejected);

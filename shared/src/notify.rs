@@ -58,10 +58,9 @@ impl Notifier {
         let now = self.platform.now();
         let explained = history.records.into_iter().rev().filter_map(|record| {
             let verdict = judge(&record, service.as_ref(), &change);
-            match verdict.and_then(|(state, reason)| record.advanced(state, reason, now)) {
-                Some(advanced) => Some(Decision::about(Action::Record, &advanced)),
-                None => is_of(&record, &change).then(|| Decision::about(Action::Skip, &record)),
-            }
+            let advanced = verdict.and_then(|(state, reason)| record.advanced(state, reason, now));
+            let is_meant = advanced.is_some() || is_of(&record, &change);
+            is_meant.then(|| Decision::about(Action::Record, advanced.as_ref().unwrap_or(&record)))
         });
         let decisions: Vec<Decision> = explained.collect();
         Ok(match decisions.is_empty() {
@@ -125,6 +124,9 @@ impl Notifier {
                 }
             }
         }
+        if handled.decisions.is_empty() {
+            handled.decisions.push(not_ours(change));
+        }
         handled
     }
 
@@ -166,6 +168,6 @@ fn not_ours(change: &DeploymentChange) -> Decision {
     Decision {
         service: Some(change.service.to_string()),
         ecs_deployment_id: Some(change.deployment_id.clone()),
-        ..Decision::new(Action::Skip, "Tidegate did not start this deployment, and has none open here")
+        ..Decision::new(Action::Skip, "Tidegate did not start this deployment, and it settles none that Tidegate did")
     }
 }

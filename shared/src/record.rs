@@ -215,16 +215,13 @@ pub struct ServiceItem {
     /// first.
     #[serde(default)]
     pub record: String,
-    /// Digest of that record.
+    /// Digest of that record; empty where no deployment came of it.
     #[serde(default)]
     pub digest: String,
     /// ECS's id of the deployment that was PRIMARY when the item was last written: the sweep knows by it whether
     /// anything has happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ecs_deployment_id: Option<String>,
-    /// The newest decision not to deploy (rule, digest and reason), so that it is recorded once.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub skipped: Option<String>,
     /// Until when the handler that wrote the intention has it to itself, in milliseconds since 1970; 0 once ECS has
     /// accepted the deployment. It expires by itself: nothing holds a lock.
     #[serde(default)]

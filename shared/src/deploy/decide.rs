@@ -496,8 +496,9 @@ mod tests {
         let mut table = String::from(
             "# Decisions\n\n\
              What `deploy` decides for a service, and why. A test writes this table: each row is a situation that it \
-             decides anew. The\nrule is in the function's response and log, in the record, and in what `explain` \
-             prints. Here `production/web` follows\n`tides/web` by `tag:master`, unless the row says otherwise.\n\n\
+             decides anew. The\nrule is in the function's response and log, and in what `explain` prints; the reason is in \
+             the record too. Here\n`production/web` follows `tides/web` by `tag:master`, unless the row says \
+             otherwise.\n\n\
              | situation | decision | rule | reason |\n|---|---|---|---|\n",
         );
         for (rule, name, situation) in situations() {

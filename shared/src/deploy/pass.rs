@@ -20,7 +20,7 @@ use super::Deployer;
 use super::decide::{Observed, Plan, Skip, Verdict, decide, followed};
 use super::images::{Images, Moment, Selection};
 use super::preflight::{self, Preflight};
-use super::records::{key_of, left_behind, next_item, was_stopped_by_checks};
+use super::records::{is_recorded_already, left_behind, next_item, was_stopped};
 use super::revisions::Revisions;
 use super::watch::Watch;
 use crate::alarms::AlarmStates;
@@ -36,6 +36,9 @@ use crate::task_definition::TaskDefinition;
 
 /// How long a handler has an intention to itself. Longer than registering and updating take with all their retries.
 const LEASE: Duration = Duration::from_secs(60);
+
+pub(super) const ADOPTED: &str =
+    "the deployment was started by an invocation that could not write so; it is written down";
 
 /// One invocation's look at services, and what they share.
 #[derive(Debug)]
@@ -130,7 +133,11 @@ impl Pass<'_> {
         of: &(dyn Fn(&ServiceTags) -> Vec<EcrRepository> + Sync),
     ) -> Result<Vec<Decision>, Error> {
         let id = view.service.id.clone();
-        let repositories = of(&ServiceTags::read(&view.service.tags));
+        let tags = ServiceTags::read(&view.service.tags);
+        let repositories = of(&tags);
+        if repositories.is_empty() {
+            return Ok(vec![follows_nothing(&id, tags)]);
+        }
         let mut view = Some(view);
         let mut decisions = Vec::with_capacity(repositories.len());
         for repository in &repositories {
@@ -172,7 +179,7 @@ impl Pass<'_> {
                 now: self.deployer.platform.now(),
             });
             let acted = match verdict {
-                _ if self.explain => Some(self.explained(&seen, verdict).await),
+                _ if self.explain => Box::pin(self.explained(&seen, verdict)).await?,
                 Verdict::Skip(skip) => self.skip(&seen, &skip).await?,
                 Verdict::Wait => None,
                 Verdict::Adopt { ecs_deployment_id } => self.adopt(&seen, ecs_deployment_id).await?,
@@ -215,7 +222,8 @@ impl Pass<'_> {
             return Ok(Some(seen));
         };
         let truth = try_join(self.images.selected(repository, &policy, read), self.base_of(&seen.service));
-        let (truth, states) = join(truth, watch.states(&self.deployer.alarms, &seen.service)).await;
+        let states = self.preflight.alarms(watch.states(&self.deployer.alarms, &seen.service));
+        let (truth, states) = join(truth, Box::pin(states)).await;
         (seen.selection, seen.base) = truth?;
         seen.alarms = states;
         Ok(Some(seen))
@@ -233,7 +241,7 @@ impl Pass<'_> {
     async fn deploy(&self, seen: &Seen, plan: &Plan) -> Result<Option<Decision>, Error> {
         let Some(base) = &seen.base else { return Ok(None) };
         let checks = || self.preflight.check(&self.images, &seen.repository, &plan.digest, base);
-        if was_stopped_by_checks(seen, &plan.digest)
+        if was_stopped(seen, &plan.digest)
             && let Err(skip) = preflight::judge(base, &checks().await)
         {
             return self.skip(seen, &skip).await;
@@ -264,7 +272,7 @@ impl Pass<'_> {
             Err(error) if Error::is_transient(&error) => Err(error),
             Err(error) => {
                 if let Some(failed) = record.advanced(State::Failed, error.to_string(), self.deployer.platform.now()) {
-                    self.deployer.store.settle(&record, &failed, None).await?;
+                    self.deployer.store.settle(&record, &failed).await?;
                 }
                 Err(error)
             }
@@ -277,7 +285,6 @@ impl Pass<'_> {
             record: record.id.clone(),
             digest: record.digest.clone(),
             lease_until: millis(now + LEASE),
-            skipped: None,
             ..next_item(seen)
         };
         let others = [left_behind(seen, record), self.external(seen, now)];
@@ -290,8 +297,7 @@ impl Pass<'_> {
         let Some(skipped) = record.advanced(State::Skipped, skip.to_string(), self.deployer.platform.now()) else {
             return Ok(None);
         };
-        let key = key_of(skip, &record.digest);
-        Ok(match self.deployer.store.settle(record, &skipped, Some(key)).await? {
+        Ok(match self.deployer.store.settle(record, &skipped).await? {
             Written::Yes => Some(made(Action::Skip, skip.rule(), &skipped)),
             Written::Outrun => None,
         })
@@ -299,27 +305,30 @@ impl Pass<'_> {
 
     /// Decides not to deploy, and writes that down where it is news, together with a deployment of somebody else's that
     /// was found. `None` where another handler was faster.
-    async fn skip(&self, seen: &Seen, skip: &Skip) -> Result<Option<Decision>, Error> {
+    pub(super) async fn skip(&self, seen: &Seen, skip: &Skip) -> Result<Option<Decision>, Error> {
         let now = self.deployer.platform.now();
         let decision = self.skip_decision(seen, skip);
         // While a handler is at work on the service its item is not ours to change; the sweep comes later.
         if seen.history.is_leased(now) {
             return Ok(Some(decision));
         }
-        let key = key_of(skip, seen.selection.digest());
-        let is_news =
-            skip.is_recorded() && seen.history.item.as_ref().and_then(|item| item.skipped.as_ref()) != Some(&key);
+        let digest = decision.digest.as_deref().unwrap_or_default();
+        let is_news = skip.is_recorded() && !is_recorded_already(seen, skip, digest);
         let skipped = is_news.then(|| self.skipped(seen, skip, now));
         let external = match self.external(seen, now).filter(|_| self.origin != Origin::Push) {
             Some(external) => Some(self.with_changes(seen, external).await?),
             None => None,
         };
         let mut item = next_item(seen);
-        item.skipped = skipped.as_ref().map(|_| key).or(item.skipped);
         if let Some(external) = &external {
             (item.record, item.digest) = (external.id.clone(), external.digest.clone());
         }
         let records: Vec<&Record> = skipped.iter().chain(&external).collect();
+        if self.explain {
+            let found = external.filter(|_| skipped.is_none());
+            let found = found.map(|found| Decision { record: None, ..made(Action::Record, "external", &found) });
+            return Ok(Some(found.unwrap_or(decision)));
+        }
         if records.is_empty() {
             return Ok(Some(decision));
         }
@@ -340,13 +349,9 @@ impl Pass<'_> {
         let Seen { service, history, .. } = seen;
         tracing::info!(service = %service.id, ecs_deployment_id, "a deployment is written down after the fact");
         let revision = service.primary().map(|primary| primary.task_definition.clone());
-        match history.current() {
-            Some(record) => {
-                let rolling = self.settle(record, service, revision, record.notes.clone()).await?;
-                Ok(rolling.map(|rolling| made(Action::Record, "adopt", &rolling)))
-            }
-            None => Ok(None),
-        }
+        let Some(record) = history.current() else { return Ok(None) };
+        let rolling = self.settle(record, service, revision, record.notes.clone()).await?;
+        Ok(rolling.map(|rolling| Decision { reason: ADOPTED.into(), ..made(Action::Record, "adopt", &rolling) }))
     }
 
     async fn settle(
@@ -370,7 +375,7 @@ impl Pass<'_> {
         rolling.ecs_deployment_id = Some(primary.id.clone());
         rolling.revision_to = revision.or(rolling.revision_to);
         rolling.notes = notes;
-        Ok(match self.deployer.store.settle(record, &rolling, None).await? {
+        Ok(match self.deployer.store.settle(record, &rolling).await? {
             Written::Yes => Some(rolling),
             Written::Outrun => None,
         })
@@ -426,4 +431,16 @@ impl Pass<'_> {
 /// A decision that made, or changed, a record.
 fn made(action: Action, rule: &'static str, record: &Record) -> Decision {
     Decision { rule: Some(rule), ..Decision::about(action, record) }
+}
+
+/// A service whose tags name no repository.
+fn follows_nothing(id: &ServiceRef, tags: ServiceTags) -> Decision {
+    let (rule, reason) = match tags.problems.is_empty() {
+        true => (Skip::NotFollowing.rule(), "the service follows no repository".to_owned()),
+        false => {
+            let skip = Skip::Tags(tags.problems.into_iter().collect());
+            (skip.rule(), skip.to_string())
+        }
+    };
+    Decision { service: Some(id.to_string()), rule: Some(rule), ..Decision::new(Action::Skip, reason) }
 }

@@ -2,11 +2,13 @@
 //! needs a call of its own; what can't be checked is said, and stops nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::decide::Skip;
 use super::images::Images;
+use crate::alarms::AlarmStates;
 use crate::dependencies::{self, Dependency, Directory, Existence};
 use crate::image::EcrRepository;
 use crate::manifest::{self, Check, Platforms};
@@ -47,6 +49,10 @@ pub fn judge(base: &TaskDefinition, findings: &Findings) -> Result<Vec<String>, 
     if missing.is_empty() { Ok(notes) } else { Err(Skip::Dependencies(missing)) }
 }
 
+fn late() -> String {
+    format!("there was no answer within {} seconds", PATIENCE.as_secs())
+}
+
 /// What was looked up in one invocation: services share roles and secrets.
 #[derive(Debug)]
 pub(super) struct Preflight<'a> {
@@ -74,13 +80,18 @@ impl<'a> Preflight<'a> {
             self.platform.within(PATIENCE, self.look_up(&wanted, repository)),
         );
         let (platforms, found) = reading.await;
-        let late = || format!("there was no answer within {} seconds", PATIENCE.as_secs());
         Findings {
             platforms: platforms.unwrap_or_else(|| Platforms::Unknown(late())),
             dependencies: found.unwrap_or_else(|| {
                 wanted.into_iter().map(|dependency| (dependency, Existence::CannotTell(late()))).collect()
             }),
         }
+    }
+
+    /// The states of alarms, if `asking` for them does not take too long.
+    pub(super) async fn alarms(&self, asking: impl Future<Output = AlarmStates>) -> AlarmStates {
+        let states = self.platform.within(PATIENCE, asking).await;
+        states.unwrap_or_else(|| AlarmStates { unknown: Some(late()), ..AlarmStates::default() })
     }
 
     async fn look_up(

@@ -20,17 +20,22 @@ pub(super) fn next_item(seen: &Seen) -> ServiceItem {
     ServiceItem { generation: old.generation + 1, ecs_deployment_id, lease_until: 0, ..old }
 }
 
-/// How a decision not to deploy is told from another one: by its rule, the digest that was selected, if it came to that,
-/// and its reason. So it is the same for a push and for the sweep.
-pub(super) fn key_of(skip: &Skip, digest: &str) -> String {
-    format!("{} {digest} {skip}", skip.rule())
+/// The newest decision or deployment of ours that concerns the repository.
+fn last_of_ours(seen: &Seen) -> Option<&Record> {
+    let is_meant = |record: &&Record| record.repository == seen.repository.name && record.origin != Origin::External;
+    seen.history.records.iter().find(is_meant)
 }
 
-/// Whether the checks have stopped this digest before: then they are asked before anything is written.
-pub(super) fn was_stopped_by_checks(seen: &Seen, digest: &str) -> bool {
-    let skipped = seen.history.item.as_ref().and_then(|item| item.skipped.as_deref());
-    let mut words = skipped.unwrap_or_default().split(' ');
-    words.next().is_some_and(Skip::is_preflight) && words.next() == Some(digest)
+/// Whether this decision not to deploy is recorded already. Where no digest could be selected, the record of a push
+/// names the pushed one: to come by again without a push is no news.
+pub(super) fn is_recorded_already(seen: &Seen, skip: &Skip, digest: &str) -> bool {
+    let is_same = |last: &Record| last.reason == skip.to_string() && (digest.is_empty() || last.digest == digest);
+    last_of_ours(seen).is_some_and(|last| last.state == State::Skipped && is_same(last))
+}
+
+/// Whether this digest was stopped before: then the checks are asked before anything is written.
+pub(super) fn was_stopped(seen: &Seen, digest: &str) -> bool {
+    last_of_ours(seen).is_some_and(|last| last.state == State::Skipped && last.digest == digest)
 }
 
 impl Pass<'_> {

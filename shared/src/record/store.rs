@@ -169,11 +169,11 @@ impl Store {
     }
 
     /// Writes what came of the intention `before` and gives up its lease, both or neither, if it is still the service's
-    /// newest decision. `skipped` says that it was decided not to deploy after all, and how that decision is known.
+    /// newest decision.
     ///
     /// # Errors
     /// [`Error::Aws`].
-    pub async fn settle(&self, before: &Record, after: &Record, skipped: Option<String>) -> Result<Written, Error> {
+    pub async fn settle(&self, before: &Record, after: &Record) -> Result<Written, Error> {
         let service = before.service_ref();
         let mut changes = vec!["lease_until = :none"];
         let mut update = Update::builder()
@@ -182,13 +182,16 @@ impl Store {
             .condition_expression("generation = :ours")
             .expression_attribute_values(":none", number(0))
             .expression_attribute_values(":ours", number(before.generation));
-        if let Some(id) = &after.ecs_deployment_id {
-            changes.push("ecs_deployment_id = :id");
-            update = update.expression_attribute_values(":id", AttributeValue::S(id.clone()));
-        }
-        if let Some(skipped) = skipped {
-            changes.push("skipped = :skipped");
-            update = update.expression_attribute_values(":skipped", AttributeValue::S(skipped));
+        match &after.ecs_deployment_id {
+            Some(id) => {
+                changes.push("ecs_deployment_id = :id");
+                update = update.expression_attribute_values(":id", AttributeValue::S(id.clone()));
+            }
+            // The sweep must not take the digest for one that runs.
+            None => {
+                changes.push("digest = :nothing");
+                update = update.expression_attribute_values(":nothing", AttributeValue::S(String::new()));
+            }
         }
         let update = update.update_expression(format!("SET {}", changes.join(", ")));
         let writes = vec![

@@ -125,12 +125,6 @@ impl Skip {
                 | Self::RollingBack
         )
     }
-
-    /// Whether it was found by the checks that run beside the intention.
-    #[must_use]
-    pub fn is_preflight(rule: &str) -> bool {
-        matches!(rule, "platform" | "dependencies")
-    }
 }
 
 impl fmt::Display for Skip {

@@ -34,6 +34,8 @@ use shared::settings::{Settings, SlackSettings};
 use tokio::sync::Notify;
 use wire::Refusal;
 
+pub(crate) use self::ecr::Image;
+
 pub(crate) const ACCOUNT: &str = "123456789012";
 pub(crate) const REGION: &str = "eu-west-1";
 pub(crate) const HOST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
