@@ -215,7 +215,7 @@ pub struct ServiceItem {
     /// first.
     #[serde(default)]
     pub record: String,
-    /// Digest of that record; empty where no deployment came of it.
+    /// Digest of that record; empty where nothing came of it, so that the service does not pass for one that runs it.
     #[serde(default)]
     pub digest: String,
     /// ECS's id of the deployment that was PRIMARY when the item was last written: the sweep knows by it whether

@@ -23,6 +23,8 @@ const REFUSAL_PAUSE: TimeDelta = TimeDelta::hours(1);
 /// `DescribeServices` may show a service as it was before. A deployment that ECS has accepted this recently is waited
 /// for rather than taken for replaced.
 const STALE_VIEW: TimeDelta = TimeDelta::seconds(20);
+/// ECS creates a deployment before our clock notes that it was accepted; clocks may differ by this much.
+const CLOCK_DIFFERENCE: TimeDelta = TimeDelta::seconds(30);
 
 /// What was seen of one service and one repository that it follows.
 #[derive(Debug, Clone)]
@@ -217,6 +219,11 @@ fn refuse_what_failed(seen: &Observed<'_>, digest: &str) -> Result<(), Skip> {
         (State::Failed | State::RolledBack, true) => {
             Err(Skip::FailedBefore { record: last.id.clone(), reason: last.reason.clone() })
         }
+        // The events that tell so have not come yet, or were lost.
+        (State::Rolling, true) if has_gone_back(seen, last) => Err(Skip::FailedBefore {
+            record: last.id.clone(),
+            reason: "ECS went back to the earlier deployment".into(),
+        }),
         (State::Failed, false) if seen.origin == Origin::Sweep => {
             let until = last.finished_at.unwrap_or(last.detected_at) + REFUSAL_PAUSE;
             match seen.now < until {
@@ -226,6 +233,14 @@ fn refuse_what_failed(seen: &Observed<'_>, digest: &str) -> Result<(), Skip> {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether ECS has gone back from the newest deployment, which it accepted, to one from before.
+fn has_gone_back(seen: &Observed<'_>, last: &Record) -> bool {
+    let is_newest = seen.history.current().is_some_and(|current| current.id == last.id);
+    let primary = seen.service.primary().filter(|primary| last.ecs_deployment_id.as_ref() != Some(&primary.id));
+    let created = primary.and_then(|primary| DateTime::from_timestamp_millis((primary.created_at * 1000.0) as i64));
+    is_newest && created.zip(last.started_at).is_some_and(|(created, started)| created < started - CLOCK_DIFFERENCE)
 }
 
 fn notes_on(alarms: &AlarmStates) -> Vec<String> {

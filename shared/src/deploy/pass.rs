@@ -20,7 +20,7 @@ use super::Deployer;
 use super::decide::{Observed, Plan, Skip, Verdict, decide, followed};
 use super::images::{Images, Moment, Selection};
 use super::preflight::{self, Preflight};
-use super::records::{is_recorded_already, left_behind, next_item, was_stopped};
+use super::records::{is_recorded_already, left_behind, next_item, unsettled, was_stopped};
 use super::revisions::Revisions;
 use super::watch::Watch;
 use crate::alarms::AlarmStates;
@@ -312,6 +312,17 @@ impl Pass<'_> {
         if seen.history.is_leased(now) {
             return Ok(Some(decision));
         }
+        // What a handler that died has left behind is not done here any more: it has its outcome now.
+        let left = match unsettled(seen) {
+            Some((_, true)) if !self.explain => {
+                let primary = seen.service.primary().map(|primary| primary.id.clone());
+                return self.adopt(seen, primary.unwrap_or_default()).await;
+            }
+            Some((left, false)) => {
+                left.advanced(State::Skipped, format!("it did not reach ECS, and is not wanted now: {skip}"), now)
+            }
+            _ => None,
+        };
         let digest = decision.digest.as_deref().unwrap_or_default();
         let is_news = skip.is_recorded() && !is_recorded_already(seen, skip, digest);
         let skipped = is_news.then(|| self.skipped(seen, skip, now));
@@ -320,10 +331,13 @@ impl Pass<'_> {
             None => None,
         };
         let mut item = next_item(seen);
+        if left.is_some() {
+            item.digest.clear();
+        }
         if let Some(external) = &external {
             (item.record, item.digest) = (external.id.clone(), external.digest.clone());
         }
-        let records: Vec<&Record> = skipped.iter().chain(&external).collect();
+        let records: Vec<&Record> = skipped.iter().chain(&external).chain(&left).collect();
         if self.explain {
             let found = external.filter(|_| skipped.is_none());
             let found = found.map(|found| Decision { record: None, ..made(Action::Record, "external", &found) });

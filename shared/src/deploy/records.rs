@@ -166,6 +166,14 @@ pub(super) fn left_behind(seen: &Seen, newer: &Record) -> Option<Record> {
     left.advanced(State::Superseded, reason, newer.detected_at)
 }
 
+/// An intention for this repository that a handler has left behind, and whether the service runs its digest. `None` as
+/// well where that can't be told.
+pub(super) fn unsettled<'a>(seen: &'a Seen) -> Option<(&'a Record, bool)> {
+    let is_left = |left: &&Record| left.state == State::Intended && left.repository == seen.repository.name;
+    let left = seen.history.current().filter(is_left)?;
+    Some((left, running(seen.base.as_ref()?, seen).as_deref() == Some(&left.digest)))
+}
+
 /// Digest or tag that the service runs, as its task definition names it.
 fn running(base: &TaskDefinition, seen: &Seen) -> Option<String> {
     let reference = base.images_of(&seen.repository).find_map(|(_, image)| Reference::parse(image))?;

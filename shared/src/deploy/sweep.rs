@@ -41,16 +41,21 @@ impl Pass<'_> {
         };
         let mut services: Vec<ServiceRef> = followers.into_iter().map(|follower| follower.id).collect();
         let total = services.len();
-        let begin =
-            services.partition_point(|id| cursor.as_deref().is_some_and(|after| id.to_string().as_str() <= after));
+        // In the order of the services, which is not that of their names: `p/web` comes before `p-eu/web`.
+        let after = cursor.as_deref().and_then(|after| after.split_once('/'));
+        let begin = services
+            .partition_point(|id| after.is_some_and(|after| (id.cluster.as_str(), id.service.as_str()) <= after));
         services.rotate_left(begin % total.max(1));
 
         let (mut handled, progress) = self.swept(services).await;
         if !self.explain {
             handled.decisions.retain(is_news);
             let next = progress.stopped.as_ref().and(progress.last.or_else(|| cursor.clone()));
-            if next != cursor {
-                store.keep_sweep_cursor(next.as_deref()).await?;
+            if next != cursor
+                && let Err(error) = store.keep_sweep_cursor(next.as_deref()).await
+            {
+                // The next sweep begins where this one did, which is no harm.
+                tracing::warn!(%error, "the sweep's place is lost");
             }
         }
         handled.decisions.push(summary(progress.looked_at, total, progress.stopped));
@@ -92,7 +97,13 @@ impl Pass<'_> {
         let (services, items) = try_join(self.describe(ids), self.deployer.store.service_items(ids)).await?;
         let mut restless = Vec::new();
         for id in ids {
-            if self.explain || !self.is_quiet(id, &services, &items, &home).await? {
+            let is_quiet = match self.is_quiet(id, &services, &items, &home).await {
+                Err(error) if error.is_transient() => return Err(error),
+                // It is met again where it concerns this service alone.
+                Err(_) => false,
+                Ok(is_quiet) => is_quiet,
+            };
+            if self.explain || !is_quiet {
                 restless.push(id.clone());
             }
         }

@@ -12,19 +12,24 @@ const BUCKETS: [(&[&str], u32, u32); 5] = [
     (&["TagResource"], 20, 10),
 ];
 
-/// When each bucket, named by its first operation, will be full again if nobody calls.
 #[derive(Debug, Default)]
-pub(super) struct Limits(BTreeMap<&'static str, Duration>);
+pub(crate) struct Limits {
+    /// When each bucket, named by its first operation, will be full again if nobody calls.
+    full_at: BTreeMap<&'static str, Duration>,
+    /// How many others of the account spend as much of each bucket as we may.
+    pub(crate) others: u32,
+}
 
 impl Limits {
     /// Whether there is a token for `operation` at `now`, which is then taken.
     pub(super) fn admit(&mut self, operation: &str, now: Duration) -> bool {
         let bucket = BUCKETS.iter().find(|(operations, ..)| operations.contains(&operation));
         let Some((operations, size, per_second)) = bucket else { return true };
-        let token = Duration::from_secs(1) / *per_second;
-        let full_at = self.0.entry(operations[0]).or_default();
+        let parts = self.others + 1;
+        let token = Duration::from_secs(1) * parts / *per_second;
+        let full_at = self.full_at.entry(operations[0]).or_default();
         let after = (*full_at).max(now) + token;
-        let admitted = after - now <= token * *size;
+        let admitted = after - now <= token * (*size / parts);
         if admitted {
             *full_at = after;
         }

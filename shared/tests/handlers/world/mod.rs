@@ -9,6 +9,7 @@ mod dependencies;
 mod dynamodb;
 mod ecr;
 mod ecs;
+pub(crate) mod fleet;
 mod limits;
 mod tagging;
 mod wire;
@@ -92,7 +93,7 @@ pub(crate) struct State {
     pub(crate) slack_secret: String,
     /// Whether ECS's rate limits are in force.
     pub(crate) limits_on: bool,
-    limits: limits::Limits,
+    pub(crate) limits: limits::Limits,
     /// How many calls the rate limits refused.
     pub(crate) throttled: usize,
     /// How long an invocation may take.
