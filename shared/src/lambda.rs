@@ -189,8 +189,11 @@ impl Function {
     /// # Errors
     /// A transient failure, for the platform to try again.
     pub async fn conclude(&self, mut handled: Handled, event: &Value, request_id: &str) -> Result<Value, Diagnostic> {
+        // A question is answered to whoever asks, and to nobody else.
+        let is_question = events::is_question(event);
+        let kind = if is_question { "explanation" } else { "decision" };
         for decision in &handled.decisions {
-            log(decision);
+            log(kind, decision);
         }
         let (transient, mut last): (Vec<_>, Vec<_>) =
             std::mem::take(&mut handled.failures).into_iter().partition(|failure| failure.error.is_transient());
@@ -199,19 +202,17 @@ impl Function {
         }
         // One of them would bring the rest back with it: the event is kept once, when it can't be handled any more.
         if transient.is_empty() && !last.is_empty() {
-            let causes: Vec<String> = last.iter().map(cause).collect();
-            // Whoever asks for an explanation has the answer: nothing is left to be done about the event.
-            let is_kept = !events::is_question(event);
-            if is_kept {
+            if !is_question {
+                let causes: Vec<String> = last.iter().map(cause).collect();
                 self.rejects.keep(event, request_id, &causes).await.map_err(retry)?;
+                for failure in &last {
+                    tracing::error!(service = failure.service, error = %failure.error, "the event is in the rejects queue");
+                }
             }
             for failure in last.drain(..) {
                 let reason = failure.error.to_string();
-                if is_kept {
-                    tracing::error!(service = failure.service, error = reason, "the event is in the rejects queue");
-                }
                 let rejected = Decision { service: failure.service, ..Decision::new(Action::Reject, reason) };
-                log(&rejected);
+                log(kind, &rejected);
                 handled.decisions.push(rejected);
             }
         }
@@ -233,7 +234,7 @@ fn retry(error: Error) -> Diagnostic {
     Diagnostic { error_type: "Retryable".into(), error_message: error.to_string() }
 }
 
-fn log(decision: &Decision) {
+fn log(kind: &str, decision: &Decision) {
     let Decision { service, reason, rule, repository, tag, digest, revision, record, ecs_deployment_id, .. } = decision;
     let action = serde_json::to_value(decision.action).unwrap_or_default();
     tracing::info!(
@@ -249,6 +250,6 @@ fn log(decision: &Decision) {
         ecs_deployment_id,
         state = decision.state,
         notes = (!decision.notes.is_empty()).then(|| decision.notes.join("; ")),
-        "decision"
+        "{kind}"
     );
 }

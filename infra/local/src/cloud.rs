@@ -10,11 +10,12 @@ use anyhow::{Context as _, Result, bail};
 use axum::http::Method;
 use serde_json::{Map, Value, json};
 
-use crate::aws::{ACCOUNT, Aws, REGION, elements};
+use crate::aws::{ACCOUNT, Aws, REGION, elements, service_arn};
 use crate::build;
 use crate::emulator::{self, Emulator};
 use crate::engine::Engine;
 use crate::events::{self, Publisher};
+use crate::explain;
 use crate::json::{list, text};
 use crate::progress::{Progress, Step};
 use crate::registry::{self, Image};
@@ -26,6 +27,10 @@ use crate::tools::{Tools, Workspace};
 const SLACK_SECRET: &str = "/tidegate/slack";
 /// The queue that hears what is published to the topic.
 const LISTENER: &str = "local-listener";
+/// The rule with the schedule of the sweep.
+const SWEEP: &str = "tidegate-sweep";
+/// How long something may take. It takes seconds, but not where other work has the machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How the stack reaches Slack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,7 +172,7 @@ impl Cloud {
 
     /// Waits until a service has one completed deployment and all its tasks.
     pub async fn wait_until_steady(&self, cluster: &str, service: &str) -> Result<Value> {
-        self.wait_for(&format!("{cluster}/{service} to be steady"), Duration::from_secs(20), || async {
+        self.wait_for(&format!("{cluster}/{service} to be steady"), || async {
             let seen = self.service(cluster, service).await?;
             let primary = primary(&seen);
             let steady = text(&primary, "rolloutState") == "COMPLETED"
@@ -190,27 +195,53 @@ impl Cloud {
         Ok(ids)
     }
 
+    /// Sets a tag of a service.
+    pub async fn tag(&self, cluster: &str, service: &str, key: &str, value: &str) -> Result<()> {
+        let tags = json!([{ "key": key, "value": value }]);
+        let input = json!({ "resourceArn": service_arn(cluster, service), "tags": tags });
+        self.aws.ecs("TagResource", &input).await?;
+        Ok(())
+    }
+
+    /// Removes a tag of a service.
+    pub async fn untag(&self, cluster: &str, service: &str, key: &str) -> Result<()> {
+        let input = json!({ "resourceArn": service_arn(cluster, service), "tagKeys": [key] });
+        self.aws.ecs("UntagResource", &input).await?;
+        Ok(())
+    }
+
     // --- Tidegate ---
 
-    /// The deployment records of a service, oldest first, as plain JSON.
-    pub async fn history(&self, cluster: &str, service: &str) -> Result<Vec<Value>> {
+    /// All that the table holds of a service, as plain JSON: its records, oldest first, and its own item.
+    pub async fn items(&self, cluster: &str, service: &str) -> Result<Vec<Value>> {
         let input = json!({
             "TableName": self.stack.output("TableName")?,
-            "KeyConditionExpression": "pk = :pk AND begins_with(sk, :sk)",
-            "ExpressionAttributeValues": {
-                ":pk": { "S": format!("SERVICE#{cluster}/{service}") },
-                ":sk": { "S": "DEPLOYMENT#" },
-            },
+            "KeyConditionExpression": "pk = :pk",
+            "ExpressionAttributeValues": { ":pk": { "S": format!("SERVICE#{cluster}/{service}") } },
             "ConsistentRead": true,
         });
         let output = self.aws.dynamodb("Query", &input).await?;
         Ok(list(&output, "Items").iter().map(|item| plain(&json!({ "M": item }))).collect())
     }
 
+    /// The records of a service, oldest first: deployments by whomever, and decisions not to deploy.
+    pub async fn history(&self, cluster: &str, service: &str) -> Result<Vec<Value>> {
+        let mut items = self.items(cluster, service).await?;
+        items.retain(|item| text(item, "sk").starts_with("DEPLOYMENT#"));
+        Ok(items)
+    }
+
+    /// The records of what Tidegate itself has deployed on a service, oldest first.
+    pub async fn own_deployments(&self, cluster: &str, service: &str) -> Result<Vec<Value>> {
+        let mut records = self.history(cluster, service).await?;
+        records.retain(|record| text(record, "origin") != "external" && text(record, "state") != "skipped");
+        Ok(records)
+    }
+
     /// Waits until the last record of a service has this state, and returns it.
     pub async fn wait_for_record(&self, cluster: &str, service: &str, state: &str) -> Result<Value> {
         let what = format!("the last record of {cluster}/{service} to be {state}");
-        self.wait_for(&what, Duration::from_secs(30), || async {
+        self.wait_for(&what, || async {
             let last = self.history(cluster, service).await?.pop().unwrap_or_default();
             Ok(if text(&last, "state") == state { Ok(last) } else { Err(last.to_string()) })
         })
@@ -220,7 +251,7 @@ impl Cloud {
     /// Waits until exactly one Slack message tells of this text, and its last version contains `word`.
     pub async fn wait_for_message(&self, about: &str, word: &str) -> Result<crate::slack::Message> {
         let what = format!("the Slack message about {about} to say {word:?}");
-        self.wait_for(&what, Duration::from_secs(20), || async {
+        self.wait_for(&what, || async {
             let messages = self.slack.messages_about(about);
             let seen = messages.iter().map(|m| m.rendered()).collect::<Vec<_>>().join("\n---\n");
             match &messages[..] {
@@ -270,6 +301,19 @@ impl Cloud {
         self.aws.invoke(self.stack.function(function)?, event).await
     }
 
+    /// Asks a function what it would do about an event, and why.
+    pub async fn explain(&self, function: &str, event: &Value) -> Result<Value> {
+        explain::ask(&self.aws, &self.stack, function, event).await
+    }
+
+    /// Wakes the deploy function with what its schedule wakes it with, and waits for its response.
+    pub async fn sweep(&self) -> Result<Value> {
+        let targets = self.aws.events("ListTargetsByRule", &json!({ "Rule": SWEEP })).await?;
+        let input = targets.pointer("/Targets/0/Input").and_then(Value::as_str);
+        let event = serde_json::from_str(input.context("the schedule has no input")?)?;
+        self.invoke("deploy", &event).await
+    }
+
     /// Hands an event to a function as EventBridge does: without waiting, and tried again when it fails.
     pub async fn deliver(&self, function: &str, event: &Value) -> Result<()> {
         self.aws.deliver(self.stack.function(function)?, event).await
@@ -296,17 +340,17 @@ impl Cloud {
     }
 
     /// Waits until `look` finds what it looks for; in vain, the error tells what was there instead.
-    pub async fn wait_for<T, F>(&self, what: &str, patience: Duration, mut look: impl FnMut() -> F) -> Result<T>
+    pub async fn wait_for<T, F>(&self, what: &str, mut look: impl FnMut() -> F) -> Result<T>
     where
         F: Future<Output = Result<Seen<T>>>,
     {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + PATIENCE;
         loop {
             match look().await.with_context(|| format!("while waiting for {what}"))? {
                 Ok(found) => return Ok(found),
                 Err(seen) if Instant::now() > deadline => {
                     let complaints = self.complaints().await;
-                    bail!("waited {} s in vain for {what}. Last seen:\n{seen}{complaints}", patience.as_secs());
+                    bail!("waited {} s in vain for {what}. Last seen:\n{seen}{complaints}", PATIENCE.as_secs());
                 }
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }

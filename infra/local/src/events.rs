@@ -23,29 +23,45 @@ const ENTRIES_PER_CALL_MAX: usize = 10;
 #[derive(Debug)]
 pub struct Publisher {
     aws: Aws,
-    published: Arc<Published>,
+    log: Arc<Log>,
     _task: Background,
 }
 
+/// What the publisher has published, and what it shall not.
 #[derive(Debug, Default)]
-struct Published(Mutex<Vec<Value>>);
+struct Log {
+    published: Mutex<Vec<Value>>,
+    lost: Mutex<Vec<String>>,
+}
 
-impl Published {
-    fn lock(&self) -> MutexGuard<'_, Vec<Value>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl Log {
+    fn published(&self) -> MutexGuard<'_, Vec<Value>> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lost(&self) -> MutexGuard<'_, Vec<String>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_lost(&self, event: &Value) -> bool {
+        let event = event.to_string();
+        self.lost().iter().any(|about| event.contains(about))
     }
 }
 
 impl Publisher {
     /// Starts publishing what happens in the emulator from now on.
     pub fn start(aws: Aws, on_problem: impl Fn(&str) + Send + 'static) -> Self {
-        let published = Arc::<Published>::default();
-        let (client, log) = (aws.clone(), Arc::clone(&published));
+        let log = Arc::<Log>::default();
+        let (client, published) = (aws.clone(), Arc::clone(&log));
         let task = Background::start(async move {
             let mut journal = Journal::default();
             loop {
                 let outcome = match journal.read(&client).await {
-                    Ok(events) => publish(&client, &log, &events).await,
+                    Ok(mut events) => {
+                        events.retain(|event| !published.is_lost(event));
+                        publish(&client, &published, &events).await
+                    }
                     Err(error) => Err(error),
                 };
                 if let Err(error) = outcome {
@@ -54,21 +70,27 @@ impl Publisher {
                 }
             }
         });
-        Self { aws, published, _task: task }
+        Self { aws, log, _task: task }
     }
 
     /// Publishes one more event: an object with `source`, `detail-type`, `resources` and `detail`.
     pub async fn publish(&self, event: &Value) -> Result<()> {
-        publish(&self.aws, &self.published, std::slice::from_ref(event)).await
+        publish(&self.aws, &self.log, std::slice::from_ref(event)).await
+    }
+
+    /// Loses what would be published about this (a digest, say) from now on, as AWS may: it sends the events of ECR and
+    /// of tags on a best effort basis.
+    pub fn lose(&self, about: &str) {
+        self.log.lost().push(about.to_owned());
     }
 
     /// The events published so far, as EventBridge delivered them.
     pub fn published(&self) -> Vec<Value> {
-        self.published.lock().clone()
+        self.log.published().clone()
     }
 }
 
-async fn publish(aws: &Aws, published: &Published, events: &[Value]) -> Result<()> {
+async fn publish(aws: &Aws, log: &Log, events: &[Value]) -> Result<()> {
     for events in events.chunks(ENTRIES_PER_CALL_MAX) {
         let entries: Vec<Value> = events.iter().map(entry).collect();
         let answer = aws.events("PutEvents", &json!({ "Entries": entries })).await?;
@@ -76,7 +98,7 @@ async fn publish(aws: &Aws, published: &Published, events: &[Value]) -> Result<(
             let Some(id) = answer["Entries"][at].get("EventId") else {
                 bail!("EventBridge refused an event: {answer}");
             };
-            published.lock().push(delivered(event, id));
+            log.published().push(delivered(event, id));
         }
     }
     Ok(())
@@ -306,6 +328,14 @@ mod tests {
             "tags": { "team": "tides" },
         });
         assert_eq!(events[0]["detail"], detail);
+    }
+
+    #[test]
+    fn what_is_said_to_be_lost_is_lost() {
+        let log = Log::default();
+        log.lost().push("sha256:01".to_owned());
+        let is_lost = |digest: &str| log.is_lost(&push(&json!({ "repository": "tides/web", "digest": digest })));
+        assert_eq!([is_lost("sha256:01"), is_lost("sha256:02")], [true, false]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 """Starts the pinned emulator with the behaviours of AWS that Tidegate depends on and the emulator lacks.
 
-The emulator's private names are used here, so its version is pinned, and tests/smoke.rs asserts every behaviour
+The emulator's private names are used here, so its version is pinned, and tests/cloud/smoke.rs asserts every behaviour
 below: a new version that breaks one fails there, loudly. Usage: launcher.py STATE_DIRECTORY, with a pipe as standard
 input that the parent keeps open for as long as the emulator shall live.
 """

@@ -10,6 +10,7 @@
 //! - [`stack`] deploys `infra/template.yaml`.
 //! - [`cloud`] puts it all together for the demo and the tests; [`kept`] finds one that another process left running.
 //! - [`fleet`] fills it with the services that the demo tells of.
+//! - [`explain`] asks the functions what they would do.
 //!
 //! README.md tells what is the emulator's and what is ours.
 
@@ -25,6 +26,7 @@ pub mod cloud;
 pub mod emulator;
 pub mod engine;
 pub mod events;
+pub mod explain;
 pub mod fleet;
 pub mod http;
 pub mod json;

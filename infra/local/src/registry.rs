@@ -55,6 +55,11 @@ impl Behaviour {
     }
 }
 
+/// A digest as people quote it.
+pub fn short(digest: &str) -> &str {
+    digest.strip_prefix("sha256:").and_then(|hex| hex.get(..12)).unwrap_or(digest)
+}
+
 /// The registry's host name, as it stands in image references.
 pub fn host() -> String {
     format!("{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com")
@@ -69,8 +74,19 @@ pub struct Image {
 }
 
 impl Image {
-    /// Builds an image of `version` from the commit `revision` of `source`.
+    /// Builds an image of `version` from the commit `revision` of `source`, for both architectures.
     pub fn build(source: &str, version: &str, revision: &str, behaviour: Behaviour) -> Result<Self> {
+        Self::build_for(&[Arch::Amd64, Arch::ARM64], source, version, revision, behaviour)
+    }
+
+    /// As [`Self::build`], for these architectures.
+    pub fn build_for(
+        architectures: &[Arch],
+        source: &str,
+        version: &str,
+        revision: &str,
+        behaviour: Behaviour,
+    ) -> Result<Self> {
         let labels = HashMap::from([
             (ANNOTATION_CREATED.to_owned(), "2026-11-02T09:14:07Z".to_owned()),
             (ANNOTATION_REVISION.to_owned(), revision.to_owned()),
@@ -79,13 +95,16 @@ impl Image {
             (BEHAVIOUR.to_owned(), behaviour.label().to_owned()),
         ]);
         let mut image = Self { blobs: Vec::new(), children: Vec::new(), index: Vec::new() };
-        let amd64 = image.add_platform(Arch::Amd64, &labels)?;
-        let arm64 = image.add_platform(Arch::ARM64, &labels)?;
-        let attestation = image.add_attestation(&amd64)?;
+        let mut manifests = Vec::new();
+        for architecture in architectures {
+            manifests.push(image.add_platform(architecture.clone(), &labels)?);
+        }
+        let first = manifests.first().context("an image for no architecture")?;
+        manifests.push(image.add_attestation(first)?);
         let index = ImageIndexBuilder::default()
             .schema_version(2_u32)
             .media_type(MediaType::ImageIndex)
-            .manifests([amd64, arm64, attestation])
+            .manifests(manifests)
             .build()?;
         image.index = index.to_string()?.into_bytes();
         Ok(image)

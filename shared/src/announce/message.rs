@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use crate::image::short_digest;
-use crate::record::{Record, State};
+use crate::record::{Origin, Record, State};
 
 /// Slack's limit for the text of a section is 3,000 characters; of a field, 2,000. Each part we put in is cut as it is
 /// escaped.
@@ -34,10 +34,8 @@ pub fn render(record: &Record, environment: Option<&str>) -> Message {
     let environment = part(environment.unwrap_or(&record.cluster));
     let (emoji, what) = headline(record);
     let (from, to) = (before(record), after(record));
-    let mut facts = vec![
-        field("Image", &format!("`{}`", part(&format!("{}@{}", record.repository, short_digest(&record.digest))))),
-        field("Cluster", &part(&record.cluster)),
-    ];
+    let mut facts =
+        vec![field("Image", &format!("`{}`", part(&image(record)))), field("Cluster", &part(&record.cluster))];
     if let Some(started) = record.started_at {
         facts.push(field("Started", &time(started)));
     }
@@ -45,7 +43,7 @@ pub fn render(record: &Record, environment: Option<&str>) -> Message {
         facts.push(field("Took", &duration));
     }
     let reason = cut_and_escape(&record.reason, REASON_CHARS_MAX);
-    let by_others = changed_by_others(record);
+    let by_others = by_others(record);
     let mut foot = vec![format!("deployment {}", part(&record.id))];
     foot.extend(record.revision_to.as_deref().map(|arn| format!("revision {}", part(revision(arn)))));
     foot.extend(record.revision_from.as_deref().map(|arn| format!("was {}", part(revision(arn)))));
@@ -60,16 +58,22 @@ pub fn render(record: &Record, environment: Option<&str>) -> Message {
     }
 }
 
-/// What others have changed, and what the new revision keeps.
-fn changed_by_others(record: &Record) -> String {
+/// Whether others have deployed this, and what others have changed since our last deployment.
+fn by_others(record: &Record) -> String {
+    let who = match record.origin {
+        Origin::External => "\ndeployed by somebody else, not by Tidegate",
+        _ => "",
+    };
     let names: Vec<&str> = record.changed_by_others.iter().take(CHANGES_MAX).map(String::as_str).collect();
     let more = match record.changed_by_others.len().saturating_sub(CHANGES_MAX) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
     match names.is_empty() {
-        true => String::new(),
-        false => format!("\nchanged by others since the last deployment, and kept: {}{more}", part(&names.join(", "))),
+        true => who.to_owned(),
+        false => {
+            format!("{who}\nchanged by others since the last deployment: {}{more}", part(&names.join(", ")))
+        }
     }
 }
 
@@ -95,6 +99,14 @@ fn after(record: &Record) -> String {
     let named = format!("{} {}", record.tag, short_digest(&record.digest));
     // Somebody else may have deployed what names neither.
     part(Some(named.trim()).filter(|named| !named.is_empty()).unwrap_or("an image of theirs"))
+}
+
+/// Others deploy tags too.
+fn image(record: &Record) -> String {
+    match record.digest.is_empty() {
+        true => format!("{}:{}", record.repository, record.tag),
+        false => format!("{}@{}", record.repository, short_digest(&record.digest)),
+    }
 }
 
 fn revision(arn: &str) -> &str {
@@ -188,7 +200,17 @@ mod tests {
         let mut record = record(State::Rolling);
         record.changed_by_others = (1..=10).map(|number| format!("field{number}")).collect();
         let text = render(&record, None).blocks.to_string();
-        assert!(text.contains("kept: field1, field2") && text.contains("field8 and 2 more"), "{text}");
+        assert!(
+            text.contains("since the last deployment: field1, field2") && text.contains("field8 and 2 more"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_deployment_of_somebody_else_is_told_as_theirs() {
+        let theirs = Record { origin: Origin::External, digest: String::new(), ..finished(State::Succeeded, "") };
+        let text = render(&theirs, None).blocks.to_string();
+        assert!(text.contains("by somebody else") && text.contains("tides/web:master"), "{text}");
     }
 
     #[test]

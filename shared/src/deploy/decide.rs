@@ -165,6 +165,7 @@ fn judge(seen: &Observed<'_>) -> Result<Verdict, Skip> {
     }
     refuse_downgrade(seen, &policy, base, tag)?;
     refuse_what_failed(seen, &image.digest)?;
+    refuse_what_was_taken_back(seen, base, &image.digest)?;
     if service.is_rolling_back() {
         return Err(Skip::RollingBack);
     }
@@ -231,6 +232,28 @@ fn refuse_what_failed(seen: &Observed<'_>, digest: &str) -> Result<(), Skip> {
                 false => Ok(()),
             }
         }
+        _ => Ok(()),
+    }
+}
+
+/// What somebody else has replaced by another image is not put back by a replay or by the sweep: that would be a fight
+/// with a person who went back by hand. A newer image is deployed, and so is this one once its owner touches our tags.
+fn refuse_what_was_taken_back(seen: &Observed<'_>, base: &TaskDefinition, digest: &str) -> Result<(), Skip> {
+    let Some(primary) = seen.service.primary().filter(|_| seen.origin != Origin::Tags) else { return Ok(()) };
+    let mut records = seen.history.records.iter();
+    let is_ours =
+        |record: &Record| record.origin != Origin::External && record.ecs_deployment_id.as_ref() == Some(&primary.id);
+    let is_left = seen.history.current().is_some_and(|current| current.state == State::Intended);
+    // A tag may mean the candidate itself.
+    let is_pinned = |image: &str| Reference::parse(image).is_some_and(|image| image.digest.is_some());
+    let is_another = base.images_of(seen.repository).any(|(_, image)| is_pinned(image));
+    if is_left || !is_another || records.any(is_ours) {
+        return Ok(());
+    }
+    let ran = seen.history.latest_of(digest).filter(|last| last.ecs_deployment_id.is_some());
+    let created = DateTime::from_timestamp_millis((primary.created_at * 1000.0) as i64);
+    match ran.and_then(|ran| ran.started_at).zip(created) {
+        Some((started, created)) if created > started => Err(Skip::TakenBack(primary.id.clone())),
         _ => Ok(()),
     }
 }
@@ -470,6 +493,13 @@ mod tests {
                 (it.origin, it.history.records[0].ecs_deployment_id) = (Origin::Sweep, None);
                 it.history.records[0].reason = "UpdateService for production/web failed: AccessDeniedException".into();
                 it.history.records[0].finished_at = Some(Utc::now_for_tests() - TimeDelta::minutes(5));
+            })),
+            ("taken-back", "somebody went back to another image by hand", situation().attempted(State::Superseded, expired).with(|it| {
+                it.service["deployments"][0]["createdAt"] = (Utc::now_for_tests().timestamp() as f64).into();
+            })),
+            ("deploy", "somebody went back by hand, and now the service's tags are changed", situation().attempted(State::Superseded, expired).with(|it| {
+                it.origin = Origin::Tags;
+                it.service["deployments"][0]["createdAt"] = (Utc::now_for_tests().timestamp() as f64).into();
             })),
             ("rolling-back", "ECS is going back to the deployment before", situation().with(|it| it.service = rolling_back)),
             ("alarm", "a rollback alarm is in ALARM", situation().with(|it| it.alarms = firing)),

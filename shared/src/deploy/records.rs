@@ -141,7 +141,10 @@ impl Pass<'_> {
         // What ended before we saw it is no news.
         let told = if state.is_open() { 0 } else { 1 };
         Some(Record {
-            reason: "somebody else has deployed this, not Tidegate".into(),
+            reason: match seen.history.item {
+                Some(_) => "somebody else has deployed this, not Tidegate".into(),
+                None => "it ran before Tidegate first deployed".into(),
+            },
             origin: Origin::External,
             tag: tag.unwrap_or_default(),
             digest: digest.to_owned(),

@@ -92,15 +92,15 @@ async fn every_event_is_explained_as_it_then_is_handled() {
         ("a change of tags", tagged("production/web"), "deploy"),
         ("a change of the tags of nothing", tagged("production/none"), "gone"),
         ("another tag", with_detail("image-tag", "develop"), "not-selected"),
-        ("no follower", with_detail("repository-name", "tides/none"), "skip"),
-        ("no tag", with_detail("image-tag", ""), "skip"),
-        ("a signature", with_detail("image-tag", &NEW.replace(':', "-")), "skip"),
-        ("a chart", with_detail("artifact-media-type", "application/vnd.cncf.helm.config.v1+json"), "skip"),
-        ("a deletion", with_detail("action-type", "DELETE"), "skip"),
-        ("a failed push", with_detail("result", "FAILURE"), "skip"),
-        ("a scan", scan, "skip"),
-        ("tags of a task", of_task, "skip"),
-        ("tags of others", of_others, "skip"),
+        ("no follower", with_detail("repository-name", "tides/none"), "nobody-follows"),
+        ("no tag", with_detail("image-tag", ""), "not-deployable"),
+        ("a signature", with_detail("image-tag", &NEW.replace(':', "-")), "not-deployable"),
+        ("a chart", with_detail("artifact-media-type", "application/vnd.cncf.helm.config.v1+json"), "not-deployable"),
+        ("a deletion", with_detail("action-type", "DELETE"), "not-deployable"),
+        ("a failed push", with_detail("result", "FAILURE"), "not-deployable"),
+        ("a scan", scan, "ignored"),
+        ("tags of a task", of_task, "ignored"),
+        ("tags of others", of_others, "ignored"),
     ] {
         for world in [pushed(), furnished()] {
             assert_eq!(agreed(name, &world, "deploy", &event).await, expected, "{name}");
@@ -146,7 +146,7 @@ async fn a_deployment_of_somebody_else_is_explained_as_it_is_then_recorded() {
         world.state().ecs.register(&body);
         let (now, revision) = (world.seconds(), world.state().ecs.newest("web"));
         world.state().ecs.deploy_by_others("production/web", &revision, now, "COMPLETED");
-        assert_eq!(agreed("by others", &world, "deploy", &event).await, "record");
+        assert_eq!(agreed("by others", &world, "deploy", &event).await, "external");
     }
 }
 

@@ -40,7 +40,7 @@ fn a_broken_slack_costs_neither_the_deployment_nor_the_record() -> Result<()> {
         cloud.wait_until_steady(CLUSTER, "ferry").await?;
         assert_eq!(ferry.runs_image().await?, ferry.pinned(&digest));
         cloud
-            .wait_for("Slack to be asked, and the topic to be told all the same", Duration::from_secs(20), || async {
+            .wait_for("Slack to be asked, and the topic to be told all the same", || async {
                 let asked = cloud.slack.exchanges_about("ferry").iter().any(|exchange| exchange.status == 500);
                 let told = cloud.announcements().await?.iter().any(|a| a.to_string().contains("ferry"));
                 Ok(if asked && told { Ok(()) } else { Err(format!("asked: {asked}, told: {told}")) })

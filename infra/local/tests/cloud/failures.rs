@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use local::cloud::primary;
 use local::registry::Behaviour;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::follower::{CLUSTER, Follower, without_telling};
 use crate::scenario;
@@ -28,15 +28,17 @@ fn a_crashing_image_fails_and_its_replay_is_not_deployed() -> Result<()> {
         assert_eq!(primary(&after)["id"], good["ecs_deployment_id"]);
         assert_eq!(breakwater.runs().await?, good["revision_to"]);
         let before = (breakwater.revisions().await?, breakwater.deployments().await?);
+        assert_eq!(breakwater.skipped().await?, Vec::<Value>::new());
 
         cloud.deliver("deploy", &breakwater.push_event(&bad)?).await?;
         let decision = breakwater.wait_for_decision(&bad, 2).await?;
         assert_eq!(decision["action"], "skip", "{decision}");
         assert!(decision["reason"].as_str().unwrap_or_default().contains("failed"), "{decision}");
         assert_eq!((breakwater.revisions().await?, breakwater.deployments().await?), before);
+        assert_eq!(breakwater.skipped().await?[0]["reason"], decision["reason"]);
 
         // The old deployment completed a second time; its record and its message did not move.
-        let history = breakwater.history().await?;
+        let history = breakwater.own_deployments().await?;
         let states: Vec<_> = history.iter().map(|record| record["state"].as_str()).collect();
         assert_eq!(states, [Some("succeeded"), Some("failed")]);
         assert_eq!(without_telling(&history[0]), without_telling(&good));

@@ -1,7 +1,5 @@
 //! A service that follows an image, and what the tests do to it.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result};
 use local::cloud::Cloud;
 use local::registry::{self, Behaviour, Image};
@@ -21,6 +19,16 @@ impl Follower {
     /// A steady service with one task that runs the image `tides/<name>:first`.
     pub(crate) async fn steady(cloud: &'static Cloud, name: &'static str) -> Result<Self> {
         Self::steady_with(cloud, name, json!({}), json!({})).await
+    }
+
+    /// As [`Self::steady`], with these tags of Tidegate, such as `follow` and `hold`, and no others.
+    pub(crate) async fn tagged(cloud: &'static Cloud, name: &'static str, tags: &[(&str, &str)]) -> Result<Self> {
+        let key = |key: &str| match key {
+            "follow" => format!("tidegate:follow/tides/{name}"),
+            key => format!("tidegate:{key}"),
+        };
+        let tags: Value = tags.iter().map(|(name, value)| json!({ "key": key(name), "value": value })).collect();
+        Self::steady_with(cloud, name, json!({}), json!({ "tags": tags })).await
     }
 
     /// As [`Self::steady`], with more fields of the task definition and of the service.
@@ -79,17 +87,42 @@ impl Follower {
         format!("{}/{}@{digest}", registry::host(), self.repository)
     }
 
-    /// Pushes a new image under the tag that the service follows.
+    /// Pushes a new image under the tag `develop`.
     pub(crate) async fn push(&self, version: &str, behaviour: Behaviour) -> Result<String> {
         self.cloud.push(&self.repository, "develop", &self.image(version, behaviour)?).await
+    }
+
+    /// Pushes a new healthy image under this tag.
+    pub(crate) async fn push_as(&self, tag: &str) -> Result<String> {
+        self.cloud.push(&self.repository, tag, &self.image(tag, Behaviour::Healthy)?).await
+    }
+
+    /// Pushes a new healthy image under the tag `develop`, and AWS loses the event.
+    pub(crate) async fn push_unheard(&self, version: &str) -> Result<String> {
+        let image = self.image(version, Behaviour::Healthy)?;
+        self.cloud.events.lose(&image.digest());
+        self.cloud.push(&self.repository, "develop", &image).await
     }
 
     pub(crate) async fn service(&self) -> Result<Value> {
         self.cloud.service(CLUSTER, self.name).await
     }
 
+    /// All its records.
     pub(crate) async fn history(&self) -> Result<Vec<Value>> {
         self.cloud.history(CLUSTER, self.name).await
+    }
+
+    /// The records of what Tidegate has deployed.
+    pub(crate) async fn own_deployments(&self) -> Result<Vec<Value>> {
+        self.cloud.own_deployments(CLUSTER, self.name).await
+    }
+
+    /// The records of decisions not to deploy.
+    pub(crate) async fn skipped(&self) -> Result<Vec<Value>> {
+        let mut records = self.history().await?;
+        records.retain(|record| record["state"] == "skipped");
+        Ok(records)
     }
 
     pub(crate) async fn revisions(&self) -> Result<usize> {
@@ -98,6 +131,17 @@ impl Follower {
 
     pub(crate) async fn deployments(&self) -> Result<usize> {
         Ok(self.cloud.deployments_started(CLUSTER, self.name).await?.len())
+    }
+
+    /// Waits until this digest is live, and returns the record of its deployment.
+    pub(crate) async fn wait_until_live(&self, digest: &str) -> Result<Value> {
+        self.cloud
+            .wait_for(&format!("{digest} to be live on {}", self.name), || async {
+                let records = self.own_deployments().await?;
+                let live = records.iter().find(|r| r["digest"] == digest && r["state"] == "succeeded").cloned();
+                Ok(live.ok_or_else(|| format!("{records:?}")))
+            })
+            .await
     }
 
     /// The revision that the service's tasks run, when they all run the same.
@@ -126,7 +170,7 @@ impl Follower {
     pub(crate) async fn wait_for_decision(&self, digest: &str, n: usize) -> Result<Value> {
         let what = format!("decision {n} on {digest} for {}", self.name);
         self.cloud
-            .wait_for(&what, Duration::from_secs(15), || async {
+            .wait_for(&what, || async {
                 let decisions = self.decisions(digest).await?;
                 Ok(decisions.get(n - 1).cloned().ok_or_else(|| format!("{decisions:?}")))
             })
@@ -136,7 +180,7 @@ impl Follower {
     /// Waits for the decision about the push of this digest, which nobody follows.
     pub(crate) async fn wait_for_skipped_push(&self, digest: &str) -> Result<Value> {
         self.cloud
-            .wait_for(&format!("a decision about {}", self.repository), Duration::from_secs(15), || async {
+            .wait_for(&format!("a decision about {}", self.repository), || async {
                 let decisions = self.cloud.decisions("deploy").await?;
                 let found = decisions.iter().find(|d| d["digest"] == digest && d.get("service").is_none()).cloned();
                 Ok(found.ok_or_else(|| format!("{} other decisions", decisions.len())))

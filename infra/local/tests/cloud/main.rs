@@ -1,15 +1,20 @@
 //! The functions as they are built and deployed, end to end in the local cloud.
 //!
-//! All tests share one cloud and run at the same time, so each has services and repositories of its own.
+//! All tests share one cloud and run at the same time, so each has services and repositories of its own. Those of the
+//! sweep, which looks at every service, share another one.
 //! The cloud ends with the test process: statics are not dropped, but the emulator watches its parent.
 
 #![expect(clippy::indexing_slicing, reason = "JSON values are indexed by name: a name that is missing gives null")]
 
 mod announcements;
+mod checks;
 mod deployments;
+mod explain;
 mod failures;
 mod follower;
+mod policies;
 mod smoke;
+mod sweep;
 
 use std::future::Future;
 use std::sync::LazyLock;
@@ -18,18 +23,29 @@ use anyhow::{Context as _, Result};
 use local::cloud::{Cloud, SlackSecret};
 use tokio::runtime::Runtime;
 
-static CLOUD: LazyLock<Result<(Runtime, Cloud)>> = LazyLock::new(|| {
+type Shared = LazyLock<Result<(Runtime, Cloud)>>;
+
+static CLOUD: Shared = LazyLock::new(start);
+
+fn start() -> Result<(Runtime, Cloud)> {
     let runtime = Runtime::new()?;
     let cloud = runtime.block_on(Cloud::start(SlackSecret::BotToken, &local::progress::lines()))?;
     Ok((runtime, cloud))
-});
+}
 
 /// Runs a test in the shared cloud.
 fn scenario<F>(test: impl FnOnce(&'static Cloud) -> F) -> Result<()>
 where
     F: Future<Output = Result<()>>,
 {
+    scenario_in(&CLOUD, test)
+}
+
+fn scenario_in<F>(shared: &'static Shared, test: impl FnOnce(&'static Cloud) -> F) -> Result<()>
+where
+    F: Future<Output = Result<()>>,
+{
     let (runtime, cloud) =
-        CLOUD.as_ref().map_err(|error| anyhow::anyhow!("the local cloud did not start: {error:#}"))?;
+        shared.as_ref().map_err(|error| anyhow::anyhow!("the local cloud did not start: {error:#}"))?;
     runtime.block_on(test(cloud)).context("in the local cloud")
 }

@@ -2,7 +2,6 @@
 //! fails here.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use axum::http::Method;
@@ -122,7 +121,7 @@ fn a_first_deployment_rolls_out_and_its_tasks_name_it() -> Result<()> {
         assert_eq!(tasks.len(), 2);
         assert!(tasks.iter().all(|task| task["startedBy"] == id), "{described}");
         cloud
-            .wait_for("its events", Duration::from_secs(5), || async {
+            .wait_for("its events", || async {
                 let told = deployment_events(cloud, id);
                 let complete = told == ["SERVICE_DEPLOYMENT_IN_PROGRESS", "SERVICE_DEPLOYMENT_COMPLETED"];
                 Ok(if complete { Ok(()) } else { Err(format!("{told:?}")) })
@@ -150,7 +149,7 @@ fn a_push_is_announced_child_by_child_and_the_index_with_its_tag() -> Result<()>
         let digest = cloud.push("smoke/pushed", "develop", &image).await?;
         assert_eq!(registry::resolve(&cloud.aws, "smoke/pushed", "develop").await?, Some(digest.clone()));
         let events = cloud
-            .wait_for("four events", Duration::from_secs(5), || async {
+            .wait_for("four events", || async {
                 let mut events = cloud.events.published();
                 events.retain(|event| event["detail"]["repository-name"] == "smoke/pushed");
                 Ok(if events.len() == 4 { Ok(events) } else { Err(format!("{events:?}")) })
@@ -309,7 +308,7 @@ fn a_change_of_a_services_tags_is_announced_whichever_api_made_it() -> Result<()
         cloud.aws.tagging("TagResources", &tags).await?;
         cloud.aws.ecs("UntagResource", &json!({ "resourceArn": arn, "tagKeys": ["tier"] })).await?;
         let events = cloud
-            .wait_for("three events", Duration::from_secs(5), || async {
+            .wait_for("three events", || async {
                 let mut events = cloud.events.published();
                 events.retain(|event| event["source"] == "aws.tag" && event["resources"] == json!([arn]));
                 Ok(if events.len() == 3 { Ok(events) } else { Err(format!("{events:?}")) })
@@ -429,7 +428,7 @@ fn an_event_for_a_failing_function_is_tried_three_times_and_kept() -> Result<()>
         let queue = cloud.aws.sqs("GetQueueUrl", &json!({ "QueueName": queue })).await?;
         let queue = queue["QueueUrl"].as_str().context("a queue without URL")?;
         let kept = cloud
-            .wait_for("the event to be kept", Duration::from_secs(20), || async {
+            .wait_for("the event to be kept", || async {
                 let kept = cloud.messages_in(queue).await?;
                 Ok(kept.first().cloned().ok_or_else(|| "nothing".to_owned()))
             })

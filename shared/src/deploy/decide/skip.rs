@@ -53,6 +53,8 @@ pub enum Skip {
         /// Why it failed.
         reason: String,
     },
+    /// Somebody else has replaced this digest by another one, with this deployment.
+    TakenBack(String),
     /// ECS has refused this deployment a short while ago.
     Refused {
         /// When the sweep tries again.
@@ -100,6 +102,7 @@ impl Skip {
             Self::Held(_) => "held",
             Self::Downgrade { .. } => "downgrade",
             Self::FailedBefore { .. } => "failed-before",
+            Self::TakenBack(_) => "taken-back",
             Self::Refused { .. } => "refused",
             Self::RollingBack => "rolling-back",
             Self::AlarmFiring(_) => "alarm",
@@ -177,6 +180,11 @@ impl fmt::Display for Skip {
             Self::FailedBefore { record, reason } => {
                 write!(f, "this digest failed on this service before (record {record}: {reason}); push a new image")
             }
+            Self::TakenBack(deployment) => write!(
+                f,
+                "somebody else has replaced this image by another one ({deployment}), and it is not put back unasked; push \
+                 a new image, or set and remove tidegate:hold to have this one again"
+            ),
             Self::Refused { until, reason } => {
                 write!(
                     f,

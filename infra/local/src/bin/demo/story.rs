@@ -1,13 +1,13 @@
 //! The story: a few services, a few pushes, and what Tidegate makes of them. Every step is checked.
 
 use std::fmt::Debug;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use local::cloud::{Cloud, primary};
+use local::explain;
 use local::fleet::{self, SERVICES, SIDECAR, SOURCE, Service};
-use local::json::text;
-use local::registry::{self, Behaviour, Image};
+use local::json::{list, text};
+use local::registry::{self, Behaviour, Image, short};
 use serde_json::{Value, json};
 
 use crate::difference::differences;
@@ -35,6 +35,10 @@ impl<'a> Story<'a> {
         self.nobody_follows().await?;
         self.same_event_twice(&develop.digest()).await?;
         self.bad_image(&develop.digest()).await?;
+        let held = self.hold(&develop.digest()).await?;
+        self.why_not(&held).await?;
+        self.hold_goes(&held).await?;
+        self.lost_event().await?;
         self.history().await
     }
 
@@ -138,7 +142,7 @@ impl<'a> Story<'a> {
         self.quote(&message.rendered());
         let running = self.cloud.wait_until_steady("production", "web").await?;
         self.check("production runs it with all its tasks", &json!(3), &running["runningCount"])?;
-        let staging = self.cloud.history("staging", "web").await?;
+        let staging = self.cloud.own_deployments("staging", "web").await?;
         self.check("both environments run the same digest", &staging[0]["digest"], &record["digest"])
     }
 
@@ -195,7 +199,74 @@ impl<'a> Story<'a> {
         self.say("replay", "the event of the bad push is delivered again");
         self.say_decision(replayed);
         self.check("the bad image is not deployed a second time", &json!("skip"), &replayed["action"])?;
-        self.check("nothing moved", &before, &self.count("staging", "web").await?)
+        let expected = (before.0, before.1, before.2 + 1);
+        self.check("nothing moved, and the decision is on record", &expected, &self.count("staging", "web").await?)
+    }
+
+    /// Returns the digest that is not deployed. Production runs `released`.
+    async fn hold(&mut self, released: &str) -> Result<String> {
+        self.chapter("Somebody holds production, and then CI pushes tides/web:master");
+        self.cloud.tag("production", "web", "tidegate:hold", "load test, ask Ana").await?;
+        self.say("tag", "production/web   tidegate:hold = load test, ask Ana");
+        // Its event leads to a look at the service, which is over before there is something new to see.
+        self.decisions(released, "master", "production/web", 2).await?;
+        let image = Image::build(SOURCE, "1.4.1", "3e9d0c7b8a6f5e4d3c2b1a09f8e7d6c5b4a39281", Behaviour::Healthy)?;
+        let digest = self.cloud.push("tides/web", "master", &image).await?;
+        self.say("push", &format!("{} as tides/web:master", short(&digest)));
+        let decision = self.decision(&digest, "master", "production/web").await?;
+        self.say_decision(&decision);
+        self.check("it is not deployed while the hold is there", &json!("held"), &decision["rule"])?;
+        Ok(digest)
+    }
+
+    async fn why_not(&mut self, held: &str) -> Result<()> {
+        self.chapter("Somebody else asks why production does not run it");
+        let before = self.count("production", "web").await?;
+        let event = self.event(held, "master").await?;
+        let answer = self.cloud.explain("deploy", &event).await?;
+        self.say("explain", "what would become of the event of this push, and why:");
+        self.quote(&explain::rendered(&answer)?);
+        self.report.document("The answer of the function", &answer);
+        let made = self.decision(held, "master", "production/web").await?;
+        let told = list(&answer, "decisions").iter().find(|told| told["service"] == "production/web");
+        let told = told.context("nothing about production/web")?;
+        self.check("it is the decision that was made", &made["reason"], &told["reason"])?;
+        self.check("asking changed nothing", &before, &self.count("production", "web").await?)
+    }
+
+    async fn hold_goes(&mut self, held: &str) -> Result<()> {
+        self.chapter("The hold goes");
+        let before = self.count("production", "web").await?;
+        self.cloud.untag("production", "web", "tidegate:hold").await?;
+        self.say("tag", "production/web   tidegate:hold is removed");
+        let record = self.cloud.wait_for_record("production", "web", "succeeded").await?;
+        let decisions = self.decisions(held, "master", "production/web", 2).await?;
+        let deployed = decisions.iter().find(|decision| decision["action"] == "deploy").context("no deployment")?;
+        self.say_decision(deployed);
+        self.say("outcome", &format!("{}: {}", text(&record, "state"), text(&record, "reason")));
+        self.check("what was held is deployed now", &json!(held), &record["digest"])?;
+        let expected = (before.0 + 1, before.1 + 1, before.2 + 1);
+        self.check("and deployed once", &expected, &self.count("production", "web").await?)
+    }
+
+    async fn lost_event(&mut self) -> Result<()> {
+        self.chapter("CI pushes tides/worker:develop, and AWS loses the event");
+        let image = Image::build(SOURCE, "1.4.0", "5a4b3c2d1e0f98877665544332211000ffeeddcc", Behaviour::Healthy)?;
+        self.cloud.events.lose(&image.digest());
+        let digest = self.cloud.push("tides/worker", "develop", &image).await?;
+        self.say("push", &format!("{} as tides/worker:develop", short(&digest)));
+        self.say("schedule", "wakes the deploy function for its sweep");
+        let answer = self.cloud.sweep().await?;
+        for decision in list(&answer, "decisions") {
+            match text(decision, "service") {
+                "" => self.say("sweep", text(decision, "reason")),
+                _ => self.say_decision(decision),
+            }
+        }
+        let record = self.cloud.wait_for_record("staging", "worker", "succeeded").await?;
+        self.say("outcome", &format!("{}: {}", text(&record, "state"), text(&record, "reason")));
+        self.check("what no event told of is live all the same", &json!(digest), &record["digest"])?;
+        self.check("the record says how it was found", &json!("sweep"), &record["origin"])
     }
 
     async fn history(&mut self) -> Result<()> {
@@ -204,25 +275,36 @@ impl<'a> Story<'a> {
         for (cluster, service) in [("staging", "web"), ("staging", "worker"), ("production", "web")] {
             records.extend(self.cloud.history(cluster, service).await?);
         }
-        records.sort_by_key(|record| text(record, "started_at").to_owned());
+        records.sort_by_key(|record| text(record, "id").to_owned());
         let mut outcomes = Vec::new();
         for record in records {
-            let revision = |name| text(&record, name).rsplit('/').next().unwrap_or_default().to_owned();
             let service = format!("{}/{}", text(&record, "cluster"), text(&record, "service"));
             let state = text(&record, "state");
             let told = format!(
-                "{service:<14} {:<8} {}  {} → {}  {state}",
+                "{service:<14} {:<8} {:<7} {:<12} {:<16} {state}",
+                text(&record, "origin"),
                 text(&record, "tag"),
                 short(text(&record, "digest")),
-                revision("revision_from"),
-                revision("revision_to"),
+                text(&record, "revision_to").rsplit('/').next().unwrap_or_default(),
             );
-            self.say(text(&record, "started_at").get(11..19).unwrap_or_default(), &told);
+            self.say(text(&record, "detected_at").get(11..19).unwrap_or_default(), &told);
             self.report.document(&format!("{service} {}", text(&record, "id")), &record);
-            outcomes.push(format!("{service} {state}"));
+            outcomes.push(format!("{service} {} {state}", text(&record, "origin")));
         }
-        let expected = ["staging/web succeeded", "production/web succeeded", "staging/web failed"];
-        self.check("each deployment has one record and one outcome", &expected.map(str::to_owned).to_vec(), &outcomes)?;
+        let expected = [
+            "staging/web external succeeded",
+            "staging/web push succeeded",
+            "production/web external succeeded",
+            "production/web push succeeded",
+            "staging/web push failed",
+            "staging/web push skipped",
+            "production/web push skipped",
+            "production/web tags succeeded",
+            "staging/worker external succeeded",
+            "staging/worker sweep succeeded",
+        ];
+        let expected = expected.map(str::to_owned).to_vec();
+        self.check("whatever ran, or was not to run, has one record and one outcome", &expected, &outcomes)?;
         let rejects = self.cloud.rejects().await?;
         self.check("no event was rejected", &Vec::<Value>::new(), &rejects)
     }
@@ -232,7 +314,7 @@ impl<'a> Story<'a> {
     async fn event(&self, digest: &str, tag: &str) -> Result<Value> {
         let is_it = |e: &Value| e["detail"]["image-digest"] == digest && e["detail"]["image-tag"] == tag;
         self.cloud
-            .wait_for("the event of the push", Duration::from_secs(10), || async {
+            .wait_for("the event of the push", || async {
                 let found = self.cloud.events.published().into_iter().find(is_it);
                 Ok(found.ok_or_else(|| "no such event".to_owned()))
             })
@@ -246,7 +328,7 @@ impl<'a> Story<'a> {
     /// The first `n` decisions about a push for a service, or for none when it is empty.
     async fn decisions(&self, digest: &str, tag: &str, service: &str, n: usize) -> Result<Vec<Value>> {
         self.cloud
-            .wait_for(&format!("{n} decisions about {}", short(digest)), Duration::from_secs(15), || async {
+            .wait_for(&format!("{n} decisions about {}", short(digest)), || async {
                 let mut decisions = self.cloud.decisions("deploy").await?;
                 decisions.retain(|d| d["digest"] == digest && d["tag"] == tag && text(d, "service") == service);
                 Ok(if decisions.len() >= n { Ok(decisions) } else { Err(format!("{decisions:?}")) })
@@ -277,7 +359,7 @@ impl<'a> Story<'a> {
         let service = decision["service"].as_str().unwrap_or_else(|| text(decision, "repository"));
         let told = format!("{service}: {}, because {}", text(decision, "action"), text(decision, "reason"));
         self.say("decision", &told);
-        self.report.document("The decision, from the function's log", decision);
+        self.report.document("The decision", decision);
     }
 
     fn quote(&mut self, text: &str) {
@@ -294,9 +376,4 @@ impl<'a> Story<'a> {
         self.report.checked(what);
         Ok(())
     }
-}
-
-/// A digest as people quote it.
-fn short(digest: &str) -> &str {
-    digest.strip_prefix("sha256:").and_then(|hex| hex.get(..12)).unwrap_or(digest)
 }

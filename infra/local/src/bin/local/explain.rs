@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use local::aws::Aws;
 use local::cloud::{Cloud, SlackSecret};
+use local::explain::{self, rendered};
 use local::fleet::{self, SERVICES, SOURCE};
 use local::json::text;
 use local::kept;
@@ -14,9 +13,7 @@ use local::progress;
 use local::registry::{Behaviour, Image};
 use local::stack::Stack;
 use local::tools::Workspace;
-use serde_json::{Value, json};
-
-use crate::decisions::rendered;
+use serde_json::Value;
 
 /// A question about an event.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,20 +30,18 @@ pub(crate) async fn ask(question: &Question) -> Result<String> {
     let function = question.function.as_deref().unwrap_or_else(|| function_for(&event));
     let known = Workspace::find()?.functions;
     ensure!(known.iter().any(|name| name == function), "there is no function {function}, only {}", known.join(", "));
-    let asked = json!({ "source": "tidegate", "detail-type": "Explain", "detail": { "event": event } });
     let (whom, answer) = match kept::find().await? {
-        Some(aws) => (format!("the cloud at {}", aws.endpoint()), ask_in(&aws, function, &asked).await?),
+        Some(aws) => {
+            let stack = Stack::find(&aws).await?;
+            (format!("the cloud at {}", aws.endpoint()), explain::ask(&aws, &stack, function, &event).await?)
+        }
         None => {
             let cloud = example().await?;
             let whom = "a cloud with the demo's services, for none was running: see `cargo demo -- --keep`".to_owned();
-            (whom, ask_in(&cloud.aws, function, &asked).await?)
+            (whom, cloud.explain(function, &event).await?)
         }
     };
     Ok(format!("Asked {function} in {whom}.\n\n{}", rendered(&answer)?))
-}
-
-async fn ask_in(aws: &Aws, function: &str, event: &Value) -> Result<Value> {
-    aws.invoke(Stack::find(aws).await?.function(function)?, event).await
 }
 
 fn read(path: &Path) -> Result<Value> {
@@ -82,7 +77,7 @@ async fn example() -> Result<Cloud> {
 /// The event of a push must not find the services that are made after it.
 async fn wait_until_nobody_followed(cloud: &Cloud, repository: &str, tag: &str) -> Result<()> {
     cloud
-        .wait_for(&format!("the decision about {repository}:{tag}"), Duration::from_secs(15), || async {
+        .wait_for(&format!("the decision about {repository}:{tag}"), || async {
             let decisions = cloud.decisions("deploy").await?;
             let decided = decisions.iter().any(|d| text(d, "repository") == repository && text(d, "tag") == tag);
             Ok(decided.then_some(()).ok_or_else(|| format!("{} others", decisions.len())))
@@ -93,6 +88,7 @@ async fn wait_until_nobody_followed(cloud: &Cloud, repository: &str, tag: &str) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn events_of_ecs_are_for_notify_and_others_for_deploy() {

@@ -1,6 +1,5 @@
 //! `cargo run --package local`: asks the functions in the local cloud.
 
-mod decisions;
 mod explain;
 
 use std::io::Write as _;

@@ -1,11 +1,21 @@
-//! Decisions for people.
+//! Asks the functions what they would do about an event, and puts their answers into words.
 
 use anyhow::{Context as _, Result};
-use local::json::{list, text};
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::aws::Aws;
+use crate::json::{list, text};
+use crate::registry::short;
+use crate::stack::Stack;
+
+/// Asks a function what it would do about an event. It does nothing of it.
+pub async fn ask(aws: &Aws, stack: &Stack, function: &str, event: &Value) -> Result<Value> {
+    let question = json!({ "source": "tidegate", "detail-type": "Explain", "detail": { "event": event } });
+    aws.invoke(stack.function(function)?, &question).await
+}
 
 /// The decisions in a function's answer, a block for each.
-pub(crate) fn rendered(answer: &Value) -> Result<String> {
+pub fn rendered(answer: &Value) -> Result<String> {
     let decisions = answer.get("decisions").and_then(Value::as_array);
     let decisions = decisions.with_context(|| format!("the function answered without decisions: {answer}"))?;
     if decisions.is_empty() {
@@ -47,7 +57,7 @@ fn heading(decision: &Value) -> String {
 fn image(decision: &Value) -> String {
     let part = |mark: &str, name: &str| match text(decision, name) {
         "" => String::new(),
-        text => format!("{mark}{text}"),
+        text => format!("{mark}{}", short(text)),
     };
     [part("", "repository"), part(":", "tag"), part("@", "digest")].concat()
 }
@@ -55,14 +65,13 @@ fn image(decision: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn a_decision_tells_its_reason_and_what_would_change() -> Result<()> {
         let answer = json!({ "decisions": [
             {
                 "service": "staging/web", "action": "deploy", "reason": "tag:develop points to 002ed2795ebf now",
-                "rule": "newer", "repository": "tides/web", "tag": "develop", "digest": "sha256:002ed2795ebf",
+                "rule": "newer", "repository": "tides/web", "tag": "develop", "digest": "sha256:002ed2795ebf6c8e1d3a",
                 "revision": "arn:aws:ecs:eu-west-1:123456789012:task-definition/web-staging:7",
                 "notes": ["platform: linux/arm64 is there", "alarms: not checked, it has none"],
                 "changes": ["containerDefinitions[web].image", "containerDefinitions[init].image"],
@@ -73,7 +82,7 @@ mod tests {
         let expected = "\
 staging/web: deploy, because tag:develop points to 002ed2795ebf now
   rule      newer
-  image     tides/web:develop@sha256:002ed2795ebf
+  image     tides/web:develop@002ed2795ebf
   revision  arn:aws:ecs:eu-west-1:123456789012:task-definition/web-staging:7
   note      platform: linux/arm64 is there
   note      alarms: not checked, it has none
