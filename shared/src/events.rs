@@ -264,7 +264,7 @@ fn image_action(envelope: EventBridgeEvent<Value>) -> Result<Event, Error> {
 }
 
 /// `Tag Change on Resource`. See
-/// [Tag change events](https://docs.aws.amazon.com/tag-editor/latest/userguide/monitor-with-cloudwatch-events.html).
+/// [Tag change events](https://docs.aws.amazon.com/tag-editor/latest/userguide/tag-monitor.html).
 fn tag_change(envelope: &EventBridgeEvent<Value>) -> Result<Event, Error> {
     let detail: TagDetail = detail(envelope)?;
     if (detail.service.as_str(), detail.resource_type.as_str()) != ("ecs", "service") {
