@@ -104,7 +104,7 @@ impl Case {
 
     /// Faults from now on, at a rate of this case's own.
     fn disturb(&mut self) {
-        let percent = [0, 2, 6][self.rng.usize(0..3)];
+        let percent = [0, 3, 10][self.rng.usize(0..3)];
         let mut rng = self.rng.fork();
         self.world.fates(move |call, _| fault(&mut rng, call, percent));
     }
@@ -113,10 +113,10 @@ impl Case {
     fn event(&mut self, function: &'static str, event: Value) {
         let times = if self.chance(self.loss) { 0 } else { [1, 1, 1, 2, 3][self.rng.usize(0..5)] };
         for _ in 0..times {
-            let delay = if self.rng.bool() { 2 } else { self.rng.u64(0..400) };
+            let delay = if self.chance(70) { self.rng.u64(0..200) } else { self.rng.u64(0..400_000) };
             let (world, event) = (self.world.clone(), event.clone());
             self.deliveries.push(spawn_local(async move {
-                tokio::time::sleep(Duration::from_secs(delay)).await;
+                tokio::time::sleep(Duration::from_millis(delay)).await;
                 // Three failures, and the event is gone.
                 let _lost: Result<Value, String> = world.deliver(function, &event).await;
             }));
@@ -124,14 +124,15 @@ impl Case {
         self.events.push((function, event));
     }
 
-    /// Something that people do.
-    fn act(&mut self) {
+    /// Something that people do; whether they do something else right after it.
+    fn act(&mut self) -> bool {
         match self.rng.u32(0..10) {
             0..=5 => self.push(),
             6 | 7 => self.deploy_by_others(),
             8 => self.hold(),
             _ => self.event("deploy", sweep()),
         }
+        self.chance(50)
     }
 
     /// A new image, or a tag that moves to an older one.
@@ -241,7 +242,10 @@ impl Case {
         let mut next = Duration::ZERO;
         while self.start.elapsed() < CHAOS {
             if self.start.elapsed() >= next {
-                self.act();
+                // Often several things happen at once, or while handlers are at work.
+                while self.act() {
+                    tokio::time::sleep(Duration::from_millis(self.rng.u64(0..150))).await;
+                }
                 next = self.start.elapsed() + Duration::from_secs(self.rng.u64(1..300));
             }
             self.roll();
@@ -273,12 +277,25 @@ impl Case {
             for delivery in std::mem::take(&mut self.deliveries) {
                 delivery.await.unwrap();
             }
+            // What somebody took back by hand comes again when its owner touches the tags, and not before.
+            for service in self.deployed_by_others() {
+                self.world.deliver("deploy", &tag_change(&service)).await.unwrap();
+            }
             self.world.deliver("deploy", &sweep()).await.unwrap();
             if self.stands() == before {
                 return;
             }
         }
         panic!("it never comes to rest");
+    }
+
+    /// The services whose PRIMARY deployment is not ours.
+    fn deployed_by_others(&self) -> Vec<String> {
+        let state = self.world.state();
+        let ours = state.table.items("DEPLOYMENT#");
+        let is_ours = |id: &Value| ours.iter().any(|it| it["origin"] != "external" && it["ecs_deployment_id"] == *id);
+        let services = state.ecs.services.iter().filter(|(_, service)| !is_ours(&service["deployments"][0]["id"]));
+        services.map(|(id, _)| id.clone()).collect()
     }
 
     /// What must not change any more.
@@ -457,12 +474,18 @@ fn cases(seeds: impl IntoIterator<Item = u64>) {
 
 #[test]
 fn whatever_happens_the_newest_image_runs_in_the_end() {
-    cases(0..12);
+    cases(0..4);
 }
 
 #[test]
 fn whatever_else_happens_the_newest_image_runs_in_the_end() {
-    cases(12..24);
+    cases(4..8);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn in_hundreds_of_cases_the_newest_image_runs_in_the_end() {
+    cases(8..300);
 }
 
 #[test]

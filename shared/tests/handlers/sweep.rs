@@ -103,20 +103,38 @@ async fn what_others_deploy_is_recorded_once_with_the_names_of_what_they_changed
     }
 }
 
+/// Other tools put back what a person took away.
 #[tokio::test(start_paused = true)]
-async fn a_deployment_of_others_that_gives_way_to_the_followed_image_is_superseded() {
+async fn who_goes_back_by_hand_is_not_fought_and_the_next_image_is_deployed() {
     let world = pushed();
-    swept(&world).await.unwrap();
+    world.deliver("deploy", &push(NEW)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(600)).await;
     let (revision, now) = ("arn:aws:ecs:eu-west-1:123456789012:task-definition/web:1", world.seconds());
     let others = world.state().ecs.deploy_by_others("production/web", revision, now, "IN_PROGRESS");
-    swept(&world).await.unwrap();
-    assert_eq!(world.state().ecs.running("production/web"), image(NEW));
-    let found = externals(&world).into_iter().find(|found| found["ecs_deployment_id"] == others.as_str()).unwrap();
-    assert_eq!(found["state"], "rolling");
+    for event in [sweep(), push(NEW), sweep()] {
+        world.deliver("deploy", &event).await.unwrap();
+        assert_eq!(world.state().ecs.running("production/web"), image(OLD));
+    }
+    let recorded = |world: &World| {
+        let found = externals(world).into_iter().find(|found| found["ecs_deployment_id"] == others.as_str()).unwrap();
+        found["state"].clone()
+    };
+    let skipped: Vec<Value> = records(&world).into_iter().filter(|record| record["state"] == "skipped").collect();
+    assert_eq!((recorded(&world), skipped.len()), (json!("rolling"), 1));
+    assert!(skipped[0]["reason"].as_str().unwrap().contains("set and remove tidegate:hold"));
+
+    world.deliver("deploy", &tag_change("production/web")).await.unwrap();
+    assert_eq!(world.state().ecs.running("production/web"), image(NEW), "its owner has touched the tags");
+
+    let now = world.seconds() + 60.0;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    world.state().ecs.deploy_by_others("production/web", revision, now, "COMPLETED");
+    world.state().ecr.push("tides/web", "master", NEWER, 1_794_819_600);
+    world.deliver("deploy", &push(NEWER)).await.unwrap();
+    assert_eq!(world.state().ecs.running("production/web"), image(NEWER));
     let ours = world.state().ecs.services["production/web"]["deployments"][0]["id"].as_str().unwrap().to_owned();
     world.deliver("notify", &ecs_event("SERVICE_DEPLOYMENT_IN_PROGRESS", &ours)).await.unwrap();
-    let found = externals(&world).into_iter().find(|found| found["ecs_deployment_id"] == others.as_str()).unwrap();
-    assert_eq!(found["state"], "superseded");
+    assert_eq!(recorded(&world), "superseded");
 }
 
 #[tokio::test(start_paused = true)]
@@ -156,11 +174,13 @@ async fn two_hundred_quiet_services_cost_forty_five_calls_and_no_write() {
 
 #[tokio::test(start_paused = true)]
 async fn every_page_of_services_is_looked_at() {
-    let world = World::fleet(&["production"], 250, OLD, |_, _| "web".to_owned());
-    world.state().ecr.push("tides/web", "master", NEW, 1_794_819_500);
-    swept(&world).await.unwrap();
-    assert_eq!((running(&world, NEW), world.count("GetResources"), cursor(&world).as_str()), (250, 3, ""));
-    assert_eq!((world.count("RegisterTaskDefinition"), world.count("UpdateService")), (1, 250));
+    let world = behind(250);
+    for number in 0..245 {
+        world.state().ecs.set_tags(&format!("production/s{number:03}"), &[("team", "others")]);
+    }
+    let response = swept(&world).await.unwrap();
+    assert_eq!(summary(&response), "the sweep has looked at all 5 services that follow a repository");
+    assert_eq!((running(&world, NEW), world.count("GetResources")), (5, 3));
 }
 
 #[tokio::test(start_paused = true)]
@@ -223,16 +243,21 @@ async fn short_sweeps_come_round_to_every_service() {
     let world = World::fleet(&["p", "p-eu", "q"], 20, OLD, |_, _| "web".to_owned());
     world.state().ecr.push("tides/web", "master", NEW, 1_794_819_500);
     world.state().time_out = Duration::from_secs(50);
-    for (sweep, place) in ["p/s019", "p-eu/s019", ""].into_iter().enumerate() {
+    for (sweep, place) in ["p/s019", "p-eu/s019", "q/s019"].into_iter().enumerate() {
         world.fates(|call, _| match call.operation.as_str() {
             "BatchGetItem" => Fate::Late(Duration::from_secs(4)),
             _ => Fate::Answered,
         });
         let response = swept(&world).await.unwrap();
-        assert_eq!(summary(&response).contains("its time was up"), !place.is_empty(), "{response}");
+        assert!(
+            summary(&response).contains("20 of 60 services and ended early, because its time was up"),
+            "{response}"
+        );
         assert_eq!((running(&world, NEW), cursor(&world).as_str()), (20 * (sweep + 1), place));
     }
-    assert_eq!(world.state().timed_out, 0);
+    world.calm();
+    swept(&world).await.unwrap();
+    assert_eq!((cursor(&world).as_str(), world.state().timed_out), ("", 0), "a whole round ends at the beginning");
 }
 
 #[tokio::test(start_paused = true)]
@@ -378,7 +403,8 @@ async fn killed_at_any_call_the_next_sweep_or_tag_change_ends_what_was_begun() {
     swept(&undisturbed).await.unwrap();
     let calls = undisturbed.operations().len();
     for kill in [Fate::KilledBefore, Fate::KilledAfter, Fate::AnswerLost, Fate::Refused(500, "ServerException")] {
-        for (at, next) in (0..calls).flat_map(|at| [(at, sweep()), (at, tag_change("production/s000"))]) {
+        for at in 0..calls {
+            let next = if at % 2 == 0 { sweep() } else { tag_change("production/s000") };
             let world = behind(2);
             let fate = kill.clone();
             world.fates(move |_, number| if number == at { fate.clone() } else { Fate::Answered });
@@ -395,5 +421,37 @@ async fn killed_at_any_call_the_next_sweep_or_tag_change_ends_what_was_begun() {
             assert!(world.state().table.items("SERVICE").iter().all(|item| item["lease_until"] == 0), "{situation}");
             assert_eq!((externals(&world).len(), world.state().rejects.len()), (2, 0), "{situation}");
         }
+    }
+}
+
+/// The handler dies, and when somebody looks again the image is not wanted any more.
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_handler_left_behind_gets_its_outcome() {
+    let held = [FOLLOW[0], ("tidegate:hold", "holiday freeze")];
+    for (kill, wanted, tags, state, left) in [
+        (Fate::KilledBefore, OLD, &FOLLOW[..], "skipped", OLD),
+        (Fate::KilledBefore, NEW, &held, "skipped", OLD),
+        (Fate::KilledAfter, NEWER, &held, "rolling", NEW),
+    ] {
+        let world = behind(1);
+        let fate = kill.clone();
+        world.fates(move |call, _| if call.operation == "UpdateService" { fate.clone() } else { Fate::Answered });
+        assert_eq!(swept(&world).await, None);
+        world.calm();
+        world.state().ecr.push("tides/web", "master", wanted, 1_794_830_000);
+        world.state().ecs.set_tags("production/s000", tags);
+        for _ in 0..2 {
+            swept(&world).await.unwrap();
+        }
+        let situation = format!("{kill:?}, {tags:?}");
+        let of_new = records(&world).into_iter().find(|record| record["digest"] == NEW).unwrap();
+        assert_eq!((of_new["state"].as_str().unwrap(), running(&world, left)), (state, 1), "{situation}: {of_new}");
+        assert_eq!(world.state().table.items("SERVICE")[0]["lease_until"], 0, "{situation}");
+        assert_eq!(externals(&world).len(), 1, "{situation}: the one that was there at first");
+
+        world.state().ecr.push("tides/web", "master", NEWER, 1_794_840_000);
+        world.state().ecs.set_tags("production/s000", &FOLLOW);
+        swept(&world).await.unwrap();
+        assert_eq!(running(&world, NEWER), 1, "{situation}: it goes on from there");
     }
 }
