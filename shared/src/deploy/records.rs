@@ -171,7 +171,7 @@ pub(super) fn left_behind(seen: &Seen, newer: &Record) -> Option<Record> {
 
 /// An intention for this repository that a handler has left behind, and whether the service runs its digest. `None` as
 /// well where that can't be told.
-pub(super) fn unsettled<'a>(seen: &'a Seen) -> Option<(&'a Record, bool)> {
+pub(super) fn unsettled(seen: &Seen) -> Option<(&Record, bool)> {
     let is_left = |left: &&Record| left.state == State::Intended && left.repository == seen.repository.name;
     let left = seen.history.current().filter(is_left)?;
     Some((left, running(seen.base.as_ref()?, seen).as_deref() == Some(&left.digest)))

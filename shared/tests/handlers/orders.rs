@@ -368,7 +368,7 @@ impl Case {
     fn check_records(&self) {
         let state = self.world.state();
         let all = state.table.items("DEPLOYMENT#");
-        for service in SERVICES.iter().map(|service| id_of(service)) {
+        for service in SERVICES.iter().map(id_of) {
             let of_service: Vec<&Value> =
                 all.iter().filter(|record| record["pk"] == format!("SERVICE#{service}")).collect();
             let primary = &state.ecs.services[&service]["deployments"][0]["id"];

@@ -11,7 +11,7 @@ use crate::{NEW, NEWER, OLD, ecs_event, externals, image, push, pushed, records}
 
 /// Sweeps once, as the schedule does, and waits for the next time. The response; `None` if the sweep was killed.
 async fn swept(world: &World) -> Option<Value> {
-    let response = world.invoke("deploy", &sweep()).await.map(|response| response.expect("a sweep fails for nobody"));
+    let response = world.invoke("deploy", &sweep()).await.map(|response| response.unwrap());
     tokio::time::sleep(Duration::from_secs(300)).await;
     response
 }
@@ -379,10 +379,8 @@ async fn a_decision_not_to_deploy_is_recorded_once_however_often_it_is_swept() {
 async fn a_service_that_is_gone_or_has_an_arn_of_old_stops_no_other() {
     let world = pushed();
     let old_arn = json!({"serviceArn": "arn:aws:ecs:eu-west-1:123456789012:service/legacy"});
-    let mut state = world.state();
-    state.ecs.add_service_with("production", "legacy", "web", &FOLLOW, &old_arn);
-    state.ecs.add_service("production", "gone", "web", &FOLLOW);
-    drop(state);
+    world.state().ecs.add_service_with("production", "legacy", "web", &FOLLOW, &old_arn);
+    world.state().ecs.add_service("production", "gone", "web", &FOLLOW);
     let leaving = world.clone();
     world.fates(move |call, _| {
         if call.operation == "GetResources" {
