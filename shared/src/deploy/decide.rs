@@ -488,6 +488,7 @@ mod tests {
             ("held", "the service is held", situation().tagged("tidegate:hold", "holiday freeze")),
             ("downgrade", "the highest version to be found is lower than what runs", situation().follows("semver:1.x").with(|it| (it.candidate, it.listing) = (candidate("1.4.2", NEW), versions.clone()))),
             ("failed-before", "the digest's rollout failed", situation().attempted(State::Failed, expired)),
+            ("failed-before", "ECS has gone back, and its events have not come", situation().attempted(State::Rolling, expired)),
             ("failed-before", "the digest was rolled back", situation().attempted(State::RolledBack, expired)),
             ("refused", "ECS refused the last attempt, and the sweep comes by", situation().attempted(State::Failed, expired).with(|it| {
                 (it.origin, it.history.records[0].ecs_deployment_id) = (Origin::Sweep, None);

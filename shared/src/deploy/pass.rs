@@ -20,7 +20,7 @@ use super::Deployer;
 use super::decide::{Observed, Plan, Skip, Verdict, decide, followed};
 use super::images::{Images, Moment, Selection};
 use super::preflight::{self, Preflight};
-use super::records::{is_recorded_already, left_behind, next_item, unsettled, was_stopped};
+use super::records::{abandoned, is_done_unwritten, is_recorded_already, left_behind, next_item, was_stopped};
 use super::revisions::Revisions;
 use super::watch::Watch;
 use crate::alarms::AlarmStates;
@@ -180,9 +180,10 @@ impl Pass<'_> {
             });
             let acted = match verdict {
                 _ if self.explain => Box::pin(self.explained(&seen, verdict)).await?,
+                Verdict::Skip(_) if is_done_unwritten(&seen) => self.adopt(&seen).await?,
                 Verdict::Skip(skip) => self.skip(&seen, &skip).await?,
                 Verdict::Wait => None,
-                Verdict::Adopt { ecs_deployment_id } => self.adopt(&seen, ecs_deployment_id).await?,
+                Verdict::Adopt { .. } => self.adopt(&seen).await?,
                 Verdict::Deploy(plan) => Box::pin(self.deploy(&seen, &plan)).await?,
             };
             if let Some(decision) = acted {
@@ -312,17 +313,7 @@ impl Pass<'_> {
         if seen.history.is_leased(now) {
             return Ok(Some(decision));
         }
-        // What a handler that died has left behind is not done here any more: it has its outcome now.
-        let left = match unsettled(seen) {
-            Some((_, true)) if !self.explain => {
-                let primary = seen.service.primary().map(|primary| primary.id.clone());
-                return self.adopt(seen, primary.unwrap_or_default()).await;
-            }
-            Some((left, false)) => {
-                left.advanced(State::Skipped, format!("it did not reach ECS, and is not wanted now: {skip}"), now)
-            }
-            _ => None,
-        };
+        let left = abandoned(seen, skip, now);
         let digest = decision.digest.as_deref().unwrap_or_default();
         let is_news = skip.is_recorded() && !is_recorded_already(seen, skip, digest);
         let skipped = is_news.then(|| self.skipped(seen, skip, now));
@@ -359,9 +350,8 @@ impl Pass<'_> {
     }
 
     /// Writes down the deployment that a handler started and could not write down.
-    async fn adopt(&self, seen: &Seen, ecs_deployment_id: String) -> Result<Option<Decision>, Error> {
+    async fn adopt(&self, seen: &Seen) -> Result<Option<Decision>, Error> {
         let Seen { service, history, .. } = seen;
-        tracing::info!(service = %service.id, ecs_deployment_id, "a deployment is written down after the fact");
         let revision = service.primary().map(|primary| primary.task_definition.clone());
         let Some(record) = history.current() else { return Ok(None) };
         let rolling = self.settle(record, service, revision, record.notes.clone()).await?;

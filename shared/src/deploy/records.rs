@@ -169,12 +169,23 @@ pub(super) fn left_behind(seen: &Seen, newer: &Record) -> Option<Record> {
     left.advanced(State::Superseded, reason, newer.detected_at)
 }
 
-/// An intention for this repository that a handler has left behind, and whether the service runs its digest. `None` as
-/// well where that can't be told.
-pub(super) fn unsettled(seen: &Seen) -> Option<(&Record, bool)> {
+/// What an intention becomes that a handler has left behind before it reached ECS, and that is not wanted now.
+pub(super) fn abandoned(seen: &Seen, skip: &Skip, now: DateTime<Utc>) -> Option<Record> {
+    let left = unsettled(seen).filter(|_| !is_done_unwritten(seen))?;
+    left.advanced(State::Skipped, format!("it did not reach ECS, and is not wanted now: {skip}"), now)
+}
+
+/// Whether the service runs what a handler has left behind: it died before it could write so.
+pub(super) fn is_done_unwritten(seen: &Seen) -> bool {
+    let runs = seen.base.as_ref().and_then(|base| running(base, seen));
+    unsettled(seen).is_some_and(|left| runs.as_ref() == Some(&left.digest))
+}
+
+/// An intention for this repository that a handler has left behind. `None` as well where it can't be told what became
+/// of it.
+fn unsettled(seen: &Seen) -> Option<&Record> {
     let is_left = |left: &&Record| left.state == State::Intended && left.repository == seen.repository.name;
-    let left = seen.history.current().filter(is_left)?;
-    Some((left, running(seen.base.as_ref()?, seen).as_deref() == Some(&left.digest)))
+    seen.history.current().filter(is_left).filter(|_| seen.base.is_some())
 }
 
 /// Digest or tag that the service runs, as its task definition names it.

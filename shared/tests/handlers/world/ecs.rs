@@ -13,8 +13,27 @@ pub(crate) struct Ecs {
     pub(crate) services: BTreeMap<String, Value>,
     /// By family: each revision with its tags, as registered; null where it has been deleted.
     pub(crate) families: BTreeMap<String, Vec<Value>>,
+    /// What services were brought to, one after the other.
+    pub(crate) turns: Vec<Turn>,
     clusters: BTreeSet<String>,
     deployments: u64,
+}
+
+/// A service was brought to another revision.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Turn {
+    /// `<cluster>/<service>`.
+    pub(crate) service: String,
+    pub(crate) revision: String,
+    pub(crate) by: By,
+}
+
+/// Who did it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum By {
+    UpdateService,
+    Others,
+    Rollback,
 }
 
 /// What tests set up, do as others would, and see.
@@ -91,7 +110,7 @@ impl Ecs {
 
     /// A deployment of `revision` that is none of ours; its id.
     pub(crate) fn deploy_by_others(&mut self, service: &str, revision: &str, now: f64, rollout_state: &str) -> String {
-        self.deploy(service, revision, now);
+        self.deploy(service, revision, now, By::Others);
         self.end_rollout(service, rollout_state);
         self.services[service]["deployments"][0]["id"].as_str().unwrap().to_owned()
     }
@@ -111,7 +130,9 @@ impl Ecs {
         let mut before = deployments.remove(completed.unwrap());
         before["status"] = json!("PRIMARY");
         before["rolloutState"] = json!("IN_PROGRESS");
+        let revision = before["taskDefinition"].as_str().unwrap().to_owned();
         deployments.insert(0, before);
+        self.turns.push(Turn { service: service.into(), revision, by: By::Rollback });
     }
 
     /// The tasks of all deployments but the PRIMARY one have stopped, and ECS no longer shows them.
@@ -128,7 +149,8 @@ impl Ecs {
         &mut self.families.get_mut(family).unwrap()[revision.parse::<usize>().unwrap() - 1]
     }
 
-    fn deploy(&mut self, service: &str, revision: &str, now: f64) {
+    fn deploy(&mut self, service: &str, revision: &str, now: f64, by: By) {
+        self.turns.push(Turn { service: service.into(), revision: revision.into(), by });
         self.deployments += 1;
         let id = format!("ecs-svc/{}", self.deployments);
         let deployments = self.service(service)["deployments"].as_array_mut().unwrap();
@@ -217,7 +239,7 @@ impl Ecs {
         let revision = revision.ok_or(("ClientException", Value::Null))?["taskDefinition"]["taskDefinitionArn"].clone();
         // What runs already is not deployed again unless that is asked for.
         if service["deployments"][0]["taskDefinition"] != revision || body["forceNewDeployment"] == true {
-            self.deploy(&id, revision.as_str().unwrap(), now);
+            self.deploy(&id, revision.as_str().unwrap(), now, By::UpdateService);
         }
         let service = self.service(&id);
         if let Some(configuration) = body.get("deploymentConfiguration") {

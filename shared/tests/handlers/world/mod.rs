@@ -8,7 +8,7 @@ mod conditions;
 mod dependencies;
 mod dynamodb;
 mod ecr;
-mod ecs;
+pub(crate) mod ecs;
 pub(crate) mod fleet;
 mod limits;
 mod tagging;

@@ -1,0 +1,128 @@
+//! What must be true when all is calm.
+
+use serde_json::{Value, json};
+
+use super::{Case, SERVICES, digest_in, id_of};
+use crate::world::Call;
+use crate::world::ecs::{By, Turn};
+
+impl Case {
+    /// The digest that a policy selects, worked out from what ECR holds and nothing of ours.
+    fn selected(&self, repository: &str, policy: &str) -> String {
+        let state = self.world.state();
+        let images = state.ecr.repositories[repository].values();
+        let tagged: Vec<_> = images.flat_map(|image| image.tags.iter().map(move |tag| (image, tag))).collect();
+        let version = |tag: &str| -> Option<Vec<u64>> {
+            tag.starts_with("1.").then(|| tag.split('.').map(|part| part.parse().unwrap()).collect())
+        };
+        let chosen = match policy {
+            "any" => tagged.iter().max_by_key(|(image, _)| image.pushed_at),
+            "prefix:main-" => {
+                tagged.iter().filter(|(_, tag)| tag.starts_with("main-")).max_by_key(|(image, _)| image.pushed_at)
+            }
+            "semver:1.x" => tagged.iter().filter(|(_, tag)| version(tag).is_some()).max_by_key(|(_, tag)| version(tag)),
+            _ => tagged.iter().find(|(_, tag)| *tag == "master"),
+        };
+        chosen.unwrap().0.digest.clone()
+    }
+
+    pub(super) fn check(&self, chaos: &[Call]) {
+        for service in &SERVICES {
+            self.check_service(service);
+        }
+        self.check_records();
+        self.check_revisions(chaos);
+        self.check_updates(chaos);
+        assert_eq!(self.world.state().rejects, Vec::<Value>::new());
+    }
+
+    /// It runs what its policy selects, if that can run.
+    fn check_service(&self, service: &(&str, &str, &str, &str, &str)) {
+        let id = id_of(service);
+        let (wanted, running) = (self.selected(service.3, service.4), digest_in(&self.world.state().ecs.running(&id)));
+        assert!(!self.bad.contains(&running), "{id} runs {running}, which can't run");
+        if service.1 != "told" && !self.bad.contains(&wanted) {
+            assert_eq!(running, wanted, "{id} follows {}", service.4);
+        }
+    }
+
+    /// Each has its outcome, or is that of the PRIMARY deployment; nobody holds a lease; what failed was not repeated.
+    fn check_records(&self) {
+        let state = self.world.state();
+        let all = state.table.items("DEPLOYMENT#");
+        for service in SERVICES.iter().map(id_of) {
+            let of_service: Vec<&Value> =
+                all.iter().filter(|record| record["pk"] == format!("SERVICE#{service}")).collect();
+            let primary = &state.ecs.services[&service]["deployments"][0]["id"];
+            for (at, record) in of_service.iter().enumerate() {
+                match record["state"].as_str().unwrap() {
+                    "succeeded" | "failed" | "superseded" | "skipped" => {}
+                    "rolling" => assert_eq!(record["ecs_deployment_id"], *primary, "{record}"),
+                    _ => panic!("left behind: {record}"),
+                }
+                let has_failed = record["state"] == "failed" && record["origin"] != "external";
+                let again = of_service[at + 1..].iter().find(|later| {
+                    let is_same = later["digest"] == record["digest"] && later["origin"] != "external";
+                    is_same
+                        && later["state"] != "skipped"
+                        && instant(&later["detected_at"]) > instant(&record["finished_at"])
+                });
+                assert!(!has_failed || again.is_none(), "{record} was tried again: {again:?}");
+            }
+        }
+        let leased: Vec<Value> =
+            state.table.items("SERVICE").into_iter().filter(|item| item["lease_until"] != 0).collect();
+        assert_eq!(leased, Vec::<Value>::new());
+    }
+
+    /// Each revision of ours is one of before with another image and our tag.
+    fn check_revisions(&self, calls: &[Call]) {
+        for call in calls.iter().filter(|call| call.operation == "RegisterTaskDefinition") {
+            let family = call.body["family"].as_str().unwrap();
+            let revisions = &self.world.state().ecs.families[family];
+            let ours = plain(&call.body);
+            assert!(revisions.iter().any(|base| plain(&base["taskDefinition"]) == ours), "no base of {}", call.body);
+        }
+    }
+
+    /// No desired count, nothing for the service that is only told of, and no digest twice for nothing.
+    fn check_updates(&self, calls: &[Call]) {
+        for call in calls.iter().filter(|call| call.operation == "UpdateService") {
+            assert_eq!(call.body.get("desiredCount"), None);
+            assert_ne!(call.body["service"], "told");
+        }
+        let turns = self.world.state().ecs.turns.clone();
+        for service in SERVICES.iter().map(id_of) {
+            let of_service: Vec<&Turn> = turns.iter().filter(|turn| turn.service == service).collect();
+            for pair in of_service.windows(2).filter(|pair| pair.iter().all(|turn| turn.by == By::UpdateService)) {
+                assert_ne!(self.digest_of(&pair[0].revision), self.digest_of(&pair[1].revision), "{pair:?}");
+            }
+        }
+    }
+
+    fn digest_of(&self, revision: &str) -> String {
+        let (family, number) = revision.rsplit('/').next().unwrap().split_once(':').unwrap();
+        let state = self.world.state();
+        let revision = &state.ecs.families[family][number.parse::<usize>().unwrap() - 1]["taskDefinition"];
+        digest_in(revision["containerDefinitions"][0]["image"].as_str().unwrap())
+    }
+
+    /// Every event comes again, and leads to nothing.
+    pub(super) async fn check_replay(&mut self) {
+        let before = self.stands();
+        for (function, event) in std::mem::take(&mut self.events) {
+            self.world.deliver(function, &event).await.unwrap();
+        }
+        assert_eq!(self.world.count("UpdateService") + self.world.count("RegisterTaskDefinition"), 0);
+        assert_eq!((self.stands().0, self.stands().1), (before.0, before.1));
+    }
+}
+
+fn instant(time: &Value) -> &str {
+    time.as_str().unwrap()
+}
+
+/// A task definition without what ECS adds and we may change.
+fn plain(definition: &Value) -> Value {
+    json!([definition["family"], definition["containerDefinitions"][0]["environment"]])
+}
