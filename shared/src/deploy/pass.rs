@@ -322,7 +322,8 @@ impl Pass<'_> {
             None => None,
         };
         let mut item = next_item(seen);
-        if left.is_some() {
+        // The sweep must not take for what runs here what was given up, or gone back from.
+        if left.is_some() || item.digest == digest {
             item.digest.clear();
         }
         if let Some(external) = &external {

@@ -343,6 +343,8 @@ async fn what_ecs_takes_back_is_not_deployed_by_sweeps() {
         assert_eq!(world.count("UpdateService"), 1, "told: {told}");
         assert_eq!(world.state().ecs.running("production/web"), image(OLD));
         assert_eq!(externals(&world).len(), 1, "the old deployment is known");
+        let item = world.state().table.items("SERVICE")[0].clone();
+        assert_eq!((&item["digest"], &item["ecs_deployment_id"]), (&json!(""), &json!("ecs-svc/1")), "told: {told}");
 
         world.state().ecr.push("tides/web", "master", NEWER, 1_794_830_000);
         swept(&world).await.unwrap();
