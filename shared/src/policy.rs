@@ -24,6 +24,12 @@ pub enum Policy {
     Any,
 }
 
+/// What image tags are made of, in the grammar of the
+/// [OCI distribution specification](https://github.com/opencontainers/distribution-spec/blob/main/spec.md).
+fn is_of_tag(character: char) -> bool {
+    character.is_ascii_alphanumeric() || "_.-".contains(character)
+}
+
 impl Policy {
     /// Reads the value of a follow tag.
     ///
@@ -36,15 +42,22 @@ impl Policy {
             argument if argument.contains(char::is_whitespace) => Err(format!("`{value}` has a space in its {kind}")),
             argument => Ok(argument.to_owned()),
         };
+        let of_tag = |kind: &str, argument: &str| {
+            let argument = named(kind, argument)?;
+            match argument.chars().all(is_of_tag) {
+                true => Ok(argument),
+                false => Err(format!("`{value}` has a character in its {kind} that image tags don't have")),
+            }
+        };
         match value.split_once(':') {
-            Some(("tag", tag)) => named("tag", tag).map(Self::Tag),
-            Some(("prefix", prefix)) => named("prefix", prefix).map(Self::Prefix),
+            Some(("tag", tag)) => of_tag("tag", tag).map(Self::Tag),
+            Some(("prefix", prefix)) => of_tag("prefix", prefix).map(Self::Prefix),
             Some(("semver", range)) => Range::parse(&named("version range", range)?).map(Self::Semver),
             Some((kind, _)) => {
                 Err(format!("`{kind}:` is no policy; use tag:, prefix:, semver:, any, or the bare name of a tag"))
             }
             None if value == "any" => Ok(Self::Any),
-            None => named("tag", value).map(Self::Tag),
+            None => of_tag("tag", value).map(Self::Tag),
         }
     }
 

@@ -76,6 +76,12 @@ pub fn is_key_of_ours(key: &str) -> bool {
     key.starts_with(PREFIX)
 }
 
+/// What the names of ECR repositories are made of. See
+/// [CreateRepository](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CreateRepository.html).
+fn is_of_repository(character: char) -> bool {
+    character.is_ascii_lowercase() || character.is_ascii_digit() || "._-/".contains(character)
+}
+
 /// Whether Tidegate acts on a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
@@ -124,6 +130,9 @@ impl ServiceTags {
                 return Err("the key names no repository".into());
             }
             self.repositories.insert(repository.to_owned());
+            if !repository.chars().all(is_of_repository) {
+                return Err("ECR has no such repository: names have small letters, digits and . _ - / only".into());
+            }
             self.follows.insert(repository.to_owned(), Policy::parse(value)?);
             return Ok(());
         }
@@ -192,6 +201,8 @@ mod tests {
             ("tidegate:holld", "broken", "misspelt"),
             ("tidegate:channel", "", "empty"),
             ("tidegate:follow/web", "semver:1", "1.x"),
+            ("tidegate:follow/web", "prefix:a@b", "image tags"),
+            ("tidegate:follow/Tides/Web", "develop", "small letters"),
             ("tidegate:rollback-on/", "yes", "names no alarm"),
             ("tidegate:rollback-on/web-5xx", "no", "remove the tag"),
         ] {
