@@ -1,8 +1,8 @@
 //! Deploy: a push becomes a rollout on every service that follows the image.
 //!
-//! An event is only a hint that something changed. For every service that it may concern, a [`Pass`] reads the truth
-//! (ECR, ECS, the record), lets [`decide`](decide::decide) judge it, and acts. A push, a change of a service's tags and
-//! the [`sweep`] differ only in which services they look at.
+//! An event is only a hint that something changed. For every service that it may concern, a pass reads the truth (ECR,
+//! ECS, the record), lets [`decide`](decide::decide) judge it, and acts. A push, a change of a service's tags and the
+//! sweep differ only in which services they look at.
 //!
 //! It never waits for a rollout. The outcome comes by event, to [`notify`](crate::notify).
 
