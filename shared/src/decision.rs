@@ -30,7 +30,7 @@ pub struct Decision {
     pub action: Action,
     /// Why, for people.
     pub reason: String,
-    /// The rule that made the decision, where one did: the first column of `DECISIONS.md`.
+    /// The rule that made the decision, where one did: see `DECISIONS.md`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<&'static str>,
     /// Repository of the image.

@@ -16,6 +16,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::config_bag::ConfigBag;
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -25,6 +26,9 @@ use crate::pace::Bucket;
 use crate::platform::Platform;
 use crate::tags::Tag;
 use crate::task_definition::{Draft, TaskDefinition, read_tags};
+
+/// ECS creates a deployment before our clock notes that it was accepted; clocks may differ by this much.
+pub const CLOCK_DIFFERENCE: TimeDelta = TimeDelta::seconds(30);
 
 /// Most services that one `DescribeServices` call takes.
 pub const SERVICES_PER_CALL_MAX: usize = 10;
@@ -74,6 +78,14 @@ pub struct Deployment {
     /// When it was created: seconds since 1970.
     #[serde(default)]
     pub created_at: f64,
+}
+
+impl Deployment {
+    /// When it was created.
+    #[must_use]
+    pub fn created(&self) -> Option<DateTime<Utc>> {
+        DateTime::from_timestamp_millis((self.created_at * 1000.0) as i64)
+    }
 }
 
 impl Service {

@@ -102,6 +102,13 @@ impl TaskDefinition {
         &self.body
     }
 
+    /// The tag of the image from `repository`, as it was written on the revision when it was registered.
+    #[must_use]
+    pub fn image_tag(&self, repository: &EcrRepository) -> Option<&str> {
+        let key = Tag::image_tag(&repository.name, "").key;
+        self.tags.iter().find(|tag| tag.key == key).map(|tag| tag.value.as_str())
+    }
+
     /// The names of what differs from an `older` revision, never values. Our own tags, and those of AWS, don't count.
     #[must_use]
     pub fn differences_from(&self, older: &Self) -> Vec<String> {

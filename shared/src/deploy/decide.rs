@@ -11,11 +11,11 @@ use semver::Version;
 pub use self::skip::Skip;
 use super::images::{Candidate, Selection};
 use crate::alarms::AlarmStates;
-use crate::ecs::Service;
+use crate::ecs::{CLOCK_DIFFERENCE, Deployment, Service};
 use crate::image::{EcrRepository, Reference, short_digest};
 use crate::policy::{Policy, version_of};
 use crate::record::{History, Origin, Record, State};
-use crate::tags::{Mode, ServiceTags, Tag};
+use crate::tags::{Mode, ServiceTags};
 use crate::task_definition::{Draft, TaskDefinition};
 
 /// How long the sweep leaves a deployment alone that ECS has refused. Whoever mends the cause can replay the event.
@@ -23,8 +23,6 @@ const REFUSAL_PAUSE: TimeDelta = TimeDelta::hours(1);
 /// `DescribeServices` may show a service as it was before. A deployment that ECS has accepted this recently is waited
 /// for rather than taken for replaced.
 const STALE_VIEW: TimeDelta = TimeDelta::seconds(20);
-/// ECS creates a deployment before our clock notes that it was accepted; clocks may differ by this much.
-const CLOCK_DIFFERENCE: TimeDelta = TimeDelta::seconds(30);
 
 /// What was seen of one service and one repository that it follows.
 #[derive(Debug, Clone)]
@@ -205,11 +203,7 @@ fn running_version(seen: &Observed<'_>, base: &TaskDefinition) -> Option<Version
     let of_images = references.flat_map(|reference| {
         [reference.tag.and_then(version_of), reference.digest.and_then(tags_of)].into_iter().flatten()
     });
-    let written = || {
-        let key = Tag::image_tag(&seen.repository.name, "").key;
-        base.tags.iter().find(|tag| tag.key == key).and_then(|tag| version_of(&tag.value))
-    };
-    of_images.max().or_else(written)
+    of_images.max().or_else(|| base.image_tag(seen.repository).and_then(version_of))
 }
 
 /// A digest that ECS has tried on this service, and that did not stay, is not tried again. An attempt that ECS refused
@@ -253,8 +247,7 @@ fn refuse_what_was_taken_back(seen: &Observed<'_>, base: &TaskDefinition, digest
         return Ok(());
     }
     let last = by_us.clone().find(of_repository).filter(|last| last.digest == digest);
-    let created = DateTime::from_timestamp_millis((primary.created_at * 1000.0) as i64);
-    match last.and_then(|last| last.started_at).zip(created) {
+    match last.and_then(|last| last.started_at).zip(primary.created()) {
         Some((started, created)) if created > started => Err(Skip::TakenBack(primary.id.clone())),
         _ => Ok(()),
     }
@@ -264,7 +257,7 @@ fn refuse_what_was_taken_back(seen: &Observed<'_>, base: &TaskDefinition, digest
 fn has_gone_back(seen: &Observed<'_>, last: &Record) -> bool {
     let is_newest = seen.history.current().is_some_and(|current| current.id == last.id);
     let primary = seen.service.primary().filter(|primary| last.ecs_deployment_id.as_ref() != Some(&primary.id));
-    let created = primary.and_then(|primary| DateTime::from_timestamp_millis((primary.created_at * 1000.0) as i64));
+    let created = primary.and_then(Deployment::created);
     is_newest && created.zip(last.started_at).is_some_and(|(created, started)| created < started - CLOCK_DIFFERENCE)
 }
 

@@ -6,7 +6,7 @@ use super::decide::{Plan, Skip};
 use super::pass::{Pass, Seen};
 use crate::image::{Reference, short_digest};
 use crate::record::{Origin, Record, ServiceItem, State, millis, record_id};
-use crate::tags::{ServiceTags, Tag};
+use crate::tags::ServiceTags;
 use crate::task_definition::TaskDefinition;
 
 /// How long a decision not to deploy is kept.
@@ -133,8 +133,8 @@ impl Pass<'_> {
         let before = seen.history.records.iter().find(|record| record.has_stayed());
         let image = base.images_of(&seen.repository).find_map(|(_, image)| Reference::parse(image));
         let digest = image.and_then(|image| image.digest).unwrap_or_default();
-        let tag = image.and_then(|image| image.tag).map(str::to_owned).or_else(|| image_tag(base, seen));
-        let started = DateTime::from_timestamp_millis((primary.created_at * 1000.0) as i64).unwrap_or(now);
+        let tag = image.and_then(|image| image.tag).or_else(|| base.image_tag(&seen.repository));
+        let started = primary.created().unwrap_or(now);
         // It came before whatever is written with it.
         let id =
             record_id(&seen.service.id, &primary.id, seen.history.generation() + 1, now - TimeDelta::milliseconds(1));
@@ -146,7 +146,7 @@ impl Pass<'_> {
                 None => "it ran before Tidegate first deployed".into(),
             },
             origin: Origin::External,
-            tag: tag.unwrap_or_default(),
+            tag: tag.unwrap_or_default().to_owned(),
             digest: digest.to_owned(),
             digest_from: before.map(|before| before.digest.clone()).filter(|digest| !digest.is_empty()),
             revision_from: before.and_then(|before| before.revision_to.clone()),
@@ -192,10 +192,4 @@ fn unsettled(seen: &Seen) -> Option<&Record> {
 fn running(base: &TaskDefinition, seen: &Seen) -> Option<String> {
     let reference = base.images_of(&seen.repository).find_map(|(_, image)| Reference::parse(image))?;
     reference.digest.or(reference.tag).map(str::to_owned)
-}
-
-/// The image's tag that was written on the revision.
-fn image_tag(base: &TaskDefinition, seen: &Seen) -> Option<String> {
-    let key = Tag::image_tag(&seen.repository.name, "").key;
-    base.tags.iter().find(|tag| tag.key == key).map(|tag| tag.value.clone())
 }

@@ -4,14 +4,9 @@
 //! breaker ECS completes the old deployment again, under the old id. See the
 //! [deployment circuit breaker](https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-circuit-breaker.html).
 
-use chrono::{DateTime, TimeDelta, Utc};
-
-use crate::ecs::Service;
+use crate::ecs::{CLOCK_DIFFERENCE, Service};
 use crate::events::{Change, DeploymentChange};
 use crate::record::{Record, State};
-
-/// ECS creates the deployment before our clock notes that it was accepted; clocks may differ by this much.
-const CLOCK_DIFFERENCE: TimeDelta = TimeDelta::seconds(30);
 
 /// What a record becomes after `change`, with the reason; `None` while it is still rolling, or is none of this event's
 /// business. `service` is ECS's present view, `None` where the service is gone. ECS shows a deleted service for a while,
@@ -39,8 +34,7 @@ pub fn judge(record: &Record, service: Option<&Service>, change: &DeploymentChan
         };
     }
     let started = record.started_at?;
-    let primary_created = DateTime::<Utc>::from_timestamp_millis((primary.created_at * 1000.0) as i64)?;
-    Some(displaced_by(&primary.id, primary_created > started - CLOCK_DIFFERENCE))
+    Some(displaced_by(&primary.id, primary.created()? > started - CLOCK_DIFFERENCE))
 }
 
 /// Another deployment is PRIMARY. A newer one took our place, or one of the same moment, for what ECS goes back to is

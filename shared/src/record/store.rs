@@ -24,9 +24,6 @@ const SWEEP: &str = "SWEEP";
 /// rest is for telling whether a digest has failed before.
 const RECORDS_READ: i32 = 25;
 
-/// Most items that one `BatchGetItem` call takes.
-pub const ITEMS_PER_CALL_MAX: usize = 100;
-
 /// What came of a conditional write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
@@ -116,7 +113,7 @@ impl Store {
         Ok(answer.item)
     }
 
-    /// The items of up to [`ITEMS_PER_CALL_MAX`] services, by `<cluster>/<service>`: one call. Services without an item
+    /// The items of up to 100 services, by `<cluster>/<service>`: one call. Services without an item
     /// are absent, as are those that DynamoDB was too busy for.
     ///
     /// # Errors
