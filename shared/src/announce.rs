@@ -14,8 +14,8 @@ use self::slack::{Sent, Slack};
 use self::sns::Topic;
 use crate::error::Error;
 use crate::platform::Platform;
-use crate::record::store::{Sink, Store};
-use crate::record::{Record, State, millis};
+use crate::record::store::Store;
+use crate::record::{Record, Sink, State, millis};
 
 /// How old an outcome may be and still be told.
 const NEWS_AGE_MAX: TimeDelta = TimeDelta::hours(24);
@@ -44,11 +44,11 @@ impl Announcer {
     }
 
     fn owes_topic(&self, record: &Record) -> bool {
-        record.sns_told < record.version
+        record.told.sns < record.version
     }
 
     fn owes_slack(&self, record: &Record) -> bool {
-        self.slack.is_some() && record.slack_told < record.version
+        self.slack.is_some() && record.told.slack < record.version
     }
 
     /// Tells every sink what it is owed, and returns what failed.

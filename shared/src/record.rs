@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use ulid::Ulid;
 
+use crate::diagnosis::Diagnosis;
 use crate::events::ServiceRef;
+use crate::provenance::Provenance;
 
 /// The state of a record. All but the first two are terminal: its outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +38,30 @@ pub enum State {
     Superseded,
     /// It was decided not to deploy.
     Skipped,
+}
+
+/// Who took a deployment back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UndoneBy {
+    /// ECS: its circuit breaker, or its deployment alarms.
+    Ecs,
+    /// Tidegate.
+    Tidegate,
+    /// Somebody else has stopped the deployment.
+    Others,
+}
+
+/// How far a rollout has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Tasks of the new revision that run.
+    pub running: i64,
+    /// Tasks of the new revision that shall run.
+    pub desired: i64,
+    /// Tasks of the new revision that have failed.
+    #[serde(default)]
+    pub failed: i64,
 }
 
 /// What made a deployment happen.
@@ -92,6 +118,9 @@ impl State {
 pub struct Record {
     /// ULID; records of a service sort by it.
     pub id: String,
+    /// What people call the environment; empty where it has no name but the cluster's.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub environment: String,
     /// The cluster's name.
     pub cluster: String,
     /// The service's name.
@@ -105,6 +134,18 @@ pub struct Record {
     /// What made it happen.
     #[serde(default)]
     pub origin: Origin,
+    /// Who made it happen, where that is known: a person, or a role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// Who took it back, where somebody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undone_by: Option<UndoneBy>,
+    /// What was found out about a failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diagnosis: Option<Diagnosis>,
+    /// How far the rollout has come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
     /// What people should know beside the reason, such as what could not be checked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -125,6 +166,15 @@ pub struct Record {
     /// Digest or tag that ran before, as the task definition named it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest_from: Option<String>,
+    /// Tag of the image that ran before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag_from: Option<String>,
+    /// What the image says of where it comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Provenance>,
+    /// The same of the image that ran before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance_from: Option<Provenance>,
     /// ARN of the revision that ran before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision_from: Option<String>,
@@ -134,6 +184,9 @@ pub struct Record {
     /// ECS's id of the deployment (`ecs-svc/<digits>`): how events find this record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ecs_deployment_id: Option<String>,
+    /// ARN of ECS's service deployment, which tells for 90 days how the rollout went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_deployment_arn: Option<String>,
     /// Id of the event that led to it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub event_id: String,
@@ -146,9 +199,18 @@ pub struct Record {
     /// When ECS accepted the deployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<DateTime<Utc>>,
+    /// By when its rollout has to be done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_at: Option<DateTime<Utc>>,
+    /// When its rollout completed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live_at: Option<DateTime<Utc>>,
     /// When it got its outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<DateTime<Utc>>,
+    /// When it was taken back after it had completed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back_at: Option<DateTime<Utc>>,
 
     /// When the table may forget it: seconds since 1970. Decisions not to deploy are forgotten, deployments never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -160,15 +222,112 @@ pub struct Record {
     /// Slack's id of its message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slack_ts: Option<String>,
-    /// The version that Slack has been told.
+    /// Slack's id of the reply in its thread that holds the details.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slack_details_ts: Option<String>,
+    /// What each sink has been told.
+    #[serde(flatten)]
+    pub told: Told,
+    /// Not to be told again before, where a sink refused it: milliseconds since 1970.
     #[serde(default, skip_serializing_if = "is_zero")]
-    pub slack_told: u64,
-    /// The version that the SNS topic has been told.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub sns_told: u64,
+    pub tell_after: u64,
     /// Until when one invocation has the telling to itself: milliseconds since 1970.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub telling_until: u64,
+}
+
+/// The version of a record that each sink has been told; 0 where it has been told nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Told {
+    /// Slack.
+    #[serde(default, rename = "slack_told", skip_serializing_if = "is_zero")]
+    pub slack: u64,
+    /// The SNS topic.
+    #[serde(default, rename = "sns_told", skip_serializing_if = "is_zero")]
+    pub sns: u64,
+    /// Amazon Q Developer in chat applications.
+    #[serde(default, rename = "amazon_q_told", skip_serializing_if = "is_zero")]
+    pub amazon_q: u64,
+    /// New Relic.
+    #[serde(default, rename = "newrelic_told", skip_serializing_if = "is_zero")]
+    pub newrelic: u64,
+    /// EventBridge.
+    #[serde(default, rename = "cdevents_told", skip_serializing_if = "is_zero")]
+    pub cdevents: u64,
+    /// The webhook.
+    #[serde(default, rename = "webhook_told", skip_serializing_if = "is_zero")]
+    pub webhook: u64,
+    /// CloudWatch's metrics.
+    #[serde(default, rename = "metrics_told", skip_serializing_if = "is_zero")]
+    pub metrics: u64,
+}
+
+/// Who is told of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sink {
+    /// Slack.
+    Slack,
+    /// The SNS topic.
+    Sns,
+    /// Amazon Q Developer in chat applications.
+    AmazonQ,
+    /// New Relic.
+    NewRelic,
+    /// EventBridge.
+    CdEvents,
+    /// The webhook.
+    Webhook,
+    /// CloudWatch's metrics.
+    Metrics,
+}
+
+impl Sink {
+    /// Every sink, in the order in which they are told.
+    pub const ALL: [Self; 7] =
+        [Self::Metrics, Self::Sns, Self::CdEvents, Self::Slack, Self::AmazonQ, Self::NewRelic, Self::Webhook];
+
+    /// The attribute that remembers what it has been told.
+    #[must_use]
+    pub fn attribute(self) -> &'static str {
+        match self {
+            Self::Slack => "slack_told",
+            Self::Sns => "sns_told",
+            Self::AmazonQ => "amazon_q_told",
+            Self::NewRelic => "newrelic_told",
+            Self::CdEvents => "cdevents_told",
+            Self::Webhook => "webhook_told",
+            Self::Metrics => "metrics_told",
+        }
+    }
+}
+
+impl Told {
+    /// What everyone has been told: `version`.
+    #[must_use]
+    pub fn everyone(version: u64) -> Self {
+        let mut told = Self::default();
+        Sink::ALL.into_iter().for_each(|sink| *told.of_mut(sink) = version);
+        told
+    }
+
+    /// The version that `sink` has been told.
+    #[must_use]
+    pub fn of(&self, sink: Sink) -> u64 {
+        let mut copy = *self;
+        *copy.of_mut(sink)
+    }
+
+    fn of_mut(&mut self, sink: Sink) -> &mut u64 {
+        match sink {
+            Sink::Slack => &mut self.slack,
+            Sink::Sns => &mut self.sns,
+            Sink::AmazonQ => &mut self.amazon_q,
+            Sink::NewRelic => &mut self.newrelic,
+            Sink::CdEvents => &mut self.cdevents,
+            Sink::Webhook => &mut self.webhook,
+            Sink::Metrics => &mut self.metrics,
+        }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
@@ -177,10 +336,71 @@ fn is_zero(value: &u64) -> bool {
 }
 
 impl Record {
+    /// A record of `service` that says nothing more than this, in its first version.
+    #[must_use]
+    pub fn new(service: &ServiceRef, id: impl Into<String>, state: State, detected_at: DateTime<Utc>) -> Self {
+        Self {
+            id: id.into(),
+            environment: String::new(),
+            cluster: service.cluster.clone(),
+            service: service.service.clone(),
+            service_arn: service.arn.clone(),
+            state,
+            reason: String::new(),
+            origin: Origin::default(),
+            actor: None,
+            undone_by: None,
+            diagnosis: None,
+            progress: None,
+            notes: Vec::new(),
+            changed_by_others: Vec::new(),
+            version: 1,
+            generation: 0,
+            repository: String::new(),
+            tag: String::new(),
+            digest: String::new(),
+            digest_from: None,
+            tag_from: None,
+            provenance: None,
+            provenance_from: None,
+            revision_from: None,
+            revision_to: None,
+            ecs_deployment_id: None,
+            service_deployment_arn: None,
+            event_id: String::new(),
+            pushed_at: None,
+            detected_at,
+            started_at: None,
+            deadline_at: None,
+            live_at: None,
+            finished_at: None,
+            rolled_back_at: None,
+            expires_at: None,
+            slack_channel: None,
+            slack_ts: None,
+            slack_details_ts: None,
+            told: Told::default(),
+            tell_after: 0,
+            telling_until: 0,
+        }
+    }
+
     /// The service it belongs to.
     #[must_use]
     pub fn service_ref(&self) -> ServiceRef {
         ServiceRef { cluster: self.cluster.clone(), service: self.service.clone(), arn: self.service_arn.clone() }
+    }
+
+    /// What people call the environment.
+    #[must_use]
+    pub fn environment(&self) -> &str {
+        if self.environment.is_empty() { &self.cluster } else { &self.environment }
+    }
+
+    /// When it came into the state that it is in.
+    #[must_use]
+    pub fn changed_at(&self) -> DateTime<Utc> {
+        self.rolled_back_at.or(self.finished_at).or(self.started_at).unwrap_or(self.detected_at)
     }
 
     /// Whether the deployment runs, or ran until another one was made: neither refused, nor gone back from.
@@ -199,6 +419,8 @@ impl Record {
             match state {
                 State::Rolling => next.started_at = Some(now),
                 State::Intended => {}
+                State::RolledBack => next.rolled_back_at = Some(now),
+                State::Succeeded => (next.live_at, next.finished_at) = (Some(now), Some(now)),
                 _ => next.finished_at = Some(now),
             }
             next
@@ -301,17 +523,13 @@ pub(crate) mod tests {
 
     /// A record to build tests on.
     pub(crate) fn record(state: State) -> Record {
-        Record {
-            id: "01JD8Z6W3Q0K8T4Y5V9N2R7XAB".into(),
+        let web = ServiceRef {
             cluster: "production".into(),
             service: "web".into(),
-            service_arn: "arn:aws:ecs:eu-west-1:123456789012:service/production/web".into(),
-            state,
-            reason: String::new(),
-            origin: Origin::Push,
-            notes: Vec::new(),
-            changed_by_others: Vec::new(),
-            version: 1,
+            arn: "arn:aws:ecs:eu-west-1:123456789012:service/production/web".into(),
+        };
+        let detected_at = "2026-11-16T09:54:36Z".parse().unwrap();
+        Record {
             generation: 3,
             repository: "tides/web".into(),
             tag: "master".into(),
@@ -322,15 +540,8 @@ pub(crate) mod tests {
             ecs_deployment_id: Some("ecs-svc/8251469930473958214".into()),
             event_id: "13cde686-328b-6117-af20-0e5566167482".into(),
             pushed_at: Some("2026-11-16T09:54:34Z".parse().unwrap()),
-            detected_at: "2026-11-16T09:54:36Z".parse().unwrap(),
             started_at: Some("2026-11-16T09:54:37Z".parse().unwrap()),
-            finished_at: None,
-            expires_at: None,
-            slack_channel: None,
-            slack_ts: None,
-            slack_told: 0,
-            sns_told: 0,
-            telling_until: 0,
+            ..Record::new(&web, "01JD8Z6W3Q0K8T4Y5V9N2R7XAB", state, detected_at)
         }
     }
 

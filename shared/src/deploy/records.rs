@@ -5,7 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::decide::{Plan, Skip};
 use super::pass::{Pass, Seen};
 use crate::image::{Reference, short_digest};
-use crate::record::{Origin, Record, ServiceItem, State, millis, record_id};
+use crate::record::{Origin, Record, ServiceItem, State, Told, millis, record_id};
 use crate::tags::ServiceTags;
 use crate::task_definition::TaskDefinition;
 
@@ -41,37 +41,15 @@ pub(super) fn was_stopped(seen: &Seen, digest: &str) -> bool {
 impl Pass<'_> {
     /// A record that says no more than which service and which repository it is about.
     fn blank(&self, seen: &Seen, id: String, state: State, now: DateTime<Utc>) -> Record {
-        let service = &seen.service.id;
         Record {
-            id,
-            cluster: service.cluster.clone(),
-            service: service.service.clone(),
-            service_arn: service.arn.clone(),
-            state,
-            reason: String::new(),
             origin: self.origin,
-            notes: Vec::new(),
-            changed_by_others: Vec::new(),
-            version: 1,
             generation: seen.history.generation() + 1,
             repository: seen.repository.name.clone(),
-            tag: String::new(),
-            digest: String::new(),
             digest_from: seen.base.as_ref().and_then(|base| running(base, seen)),
             revision_from: seen.base.as_ref().map(|base| base.arn.clone()),
-            revision_to: None,
-            ecs_deployment_id: None,
             event_id: self.push.map(|push| push.event_id.clone()).unwrap_or_default(),
-            pushed_at: None,
-            detected_at: now,
-            started_at: None,
-            finished_at: None,
-            expires_at: None,
             slack_channel: ServiceTags::read(&seen.service.tags).channel,
-            slack_ts: None,
-            slack_told: 0,
-            sns_told: 0,
-            telling_until: 0,
+            ..Record::new(&seen.service.id, id, state, now)
         }
     }
 
@@ -139,7 +117,7 @@ impl Pass<'_> {
         let id =
             record_id(&seen.service.id, &primary.id, seen.history.generation() + 1, now - TimeDelta::milliseconds(1));
         // What ended before we saw it is no news.
-        let told = if state.is_open() { 0 } else { 1 };
+        let told = Told::everyone(if state.is_open() { 0 } else { 1 });
         Some(Record {
             reason: match seen.history.item {
                 Some(_) => "somebody else has deployed this, not Tidegate".into(),
@@ -155,8 +133,7 @@ impl Pass<'_> {
             event_id: String::new(),
             started_at: Some(started),
             finished_at: (!state.is_open()).then_some(started),
-            slack_told: told,
-            sns_told: told,
+            told,
             ..self.blank(seen, id, state, now)
         })
     }

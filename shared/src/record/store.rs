@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Put, TransactWriteItem, Update};
 use serde::Serialize;
 
-use super::{History, Record, ServiceItem};
+use super::{History, Record, ServiceItem, Sink};
 use crate::error::{Error, from_sdk};
 use crate::events::ServiceRef;
 
@@ -31,24 +31,6 @@ pub enum Written {
     Yes,
     /// Somebody else has written first: read again.
     Outrun,
-}
-
-/// A sink that tells people of a record, and the attribute that remembers what it told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sink {
-    /// Slack: `slack_told`.
-    Slack,
-    /// SNS: `sns_told`.
-    Sns,
-}
-
-impl Sink {
-    fn attribute(self) -> &'static str {
-        match self {
-            Self::Slack => "slack_told",
-            Self::Sns => "sns_told",
-        }
-    }
 }
 
 /// The table.
@@ -389,4 +371,25 @@ fn write(value: &impl Serialize, key: Item) -> Result<Item, Error> {
 
 fn built<T>(built: Result<T, aws_sdk_dynamodb::error::BuildError>) -> Result<T, Error> {
     built.map_err(|error| Error::Input(format!("a write to the table is incomplete: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::tests::record;
+    use crate::record::{Progress, State, Told, UndoneBy};
+
+    #[test]
+    fn a_record_survives_the_table() {
+        let full = Record {
+            undone_by: Some(UndoneBy::Ecs),
+            progress: Some(Progress { running: 1, desired: 2, failed: 3 }),
+            told: Told { slack: 1, metrics: 2, ..Told::default() },
+            ..record(State::Failed)
+        };
+        for record in [full, record(State::Intended)] {
+            let item = write(&record, record_key(&record)).unwrap();
+            assert_eq!(read::<Record>(item, &record.service_ref()), Ok(record));
+        }
+    }
 }
