@@ -4,12 +4,23 @@
 //! too: whoever comes next tells what is owed, and only the newest state. One invocation at a time has the telling of
 //! a record, under a claim that expires, so that two events make one message.
 
+pub mod amazon_q;
+pub mod cdevents;
+pub mod delivery;
 pub mod message;
+pub mod newrelic;
+pub mod senders;
 pub mod slack;
 pub mod sns;
+pub mod webhook;
+
+use std::future::Future;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::join_all;
 
+use self::senders::{Bus, Chat, Metrics, NewRelic, Webhook};
 use self::slack::{Sent, Slack};
 use self::sns::Topic;
 use crate::error::Error;
@@ -17,38 +28,74 @@ use crate::platform::Platform;
 use crate::record::store::Store;
 use crate::record::{Record, Sink, State, millis};
 
-/// How old an outcome may be and still be told.
-const NEWS_AGE_MAX: TimeDelta = TimeDelta::hours(24);
+/// How old news may be and still be told.
+pub const NEWS_AGE_MAX: TimeDelta = TimeDelta::hours(24);
+
+/// How long a sweep leaves a sink alone that has refused: as long as it has been trying, within these bounds.
+const PAUSE_MIN: TimeDelta = TimeDelta::minutes(1);
+const PAUSE_MAX: TimeDelta = TimeDelta::hours(1);
+
+/// What telling takes, if all goes well: with less time left it is not begun.
+const TELLING_TIME: Duration = Duration::from_secs(3);
 
 /// Everyone who is told.
 #[derive(Debug)]
 pub struct Announcer {
     /// The SNS topic.
     pub topic: Topic,
-    /// Slack, where the stack has it.
+    /// CloudWatch's metrics.
+    pub metrics: Metrics,
+    /// Slack, where the stack has it, as the following.
     pub slack: Option<Slack>,
-    /// What people call this environment; without it messages name the cluster.
-    pub environment: Option<String>,
+    /// Amazon Q Developer in chat applications.
+    pub chat: Option<Chat>,
+    /// New Relic.
+    pub newrelic: Option<NewRelic>,
+    /// EventBridge.
+    pub bus: Option<Bus>,
+    /// The webhook.
+    pub webhook: Option<Webhook>,
     /// The clock.
     pub platform: Platform,
 }
 
 impl Announcer {
+    fn has(&self, sink: Sink) -> bool {
+        match sink {
+            Sink::Sns | Sink::Metrics => true,
+            Sink::Slack => self.slack.is_some(),
+            Sink::AmazonQ => self.chat.is_some(),
+            Sink::NewRelic => self.newrelic.is_some(),
+            Sink::CdEvents => self.bus.is_some(),
+            Sink::Webhook => self.webhook.is_some(),
+        }
+    }
+
     /// Whether a sink has not yet been told the record's newest version. An intention is not news: the rollout is. Nor is
-    /// a decision not to deploy, or what happened long ago, to a sink that was set up since.
+    /// what happened long ago, to a sink that was set up since.
     #[must_use]
     pub fn owes(&self, record: &Record) -> bool {
-        let is_news = record.finished_at.is_none_or(|finished| self.platform.now() - finished < NEWS_AGE_MAX);
-        let is_owed = self.owes_topic(record) || self.owes_slack(record);
-        !matches!(record.state, State::Intended | State::Skipped) && is_news && is_owed
+        self.owed(record).next().is_some()
     }
 
-    fn owes_topic(&self, record: &Record) -> bool {
-        record.told.sns < record.version
+    fn owed(&self, record: &Record) -> impl Iterator<Item = Sink> {
+        let is_news = record.state.is_open() || self.platform.now() - record.changed_at() < NEWS_AGE_MAX;
+        let is_told = is_news && record.state != State::Intended;
+        let (told, version) = (record.told, record.version);
+        let owes_details = slack::owes_details(record);
+        // Nobody has seen it begin.
+        let is_unseen = record.state == State::Superseded && record.started_at.is_none();
+        Sink::ALL.into_iter().filter(move |sink| {
+            let is_owed = told.of(*sink) < version || (*sink == Sink::Slack && owes_details);
+            let is_for_people = matches!(sink, Sink::Slack | Sink::AmazonQ);
+            is_told && is_owed && self.has(*sink) && !(is_unseen && is_for_people)
+        })
     }
 
-    fn owes_slack(&self, record: &Record) -> bool {
-        self.slack.is_some() && record.told.slack < record.version
+    /// Whether a sweep should tell `record` now: what was refused is not tried again at once.
+    #[must_use]
+    pub fn is_due(&self, record: &Record) -> bool {
+        record.tell_after <= millis(self.platform.now())
     }
 
     /// Tells every sink what it is owed, and returns what failed.
@@ -57,7 +104,9 @@ impl Announcer {
         loop {
             match self.tell_newest(store, &record, deadline).await {
                 // The record has changed while it was told: tell that too.
-                Ok((newest, failed)) if failed.is_empty() && self.owes(&newest) => record = newest,
+                Ok((newest, failed)) if failed.is_empty() && newest.version > record.version && self.owes(&newest) => {
+                    record = newest;
+                }
                 Ok((_, failed)) => return failed,
                 Err(error) => return vec![error],
             }
@@ -73,6 +122,10 @@ impl Announcer {
         deadline: DateTime<Utc>,
     ) -> Result<(Record, Vec<Error>), Error> {
         let record = loop {
+            if !self.platform.has_time(deadline, TELLING_TIME) {
+                let why = format!("there was no time left to tell people about {}", record.service_ref());
+                return Err(Error::Busy(why));
+            }
             let now = self.platform.now();
             if let Some(claimed) = store.claim_telling(record, millis(now), millis(deadline)).await? {
                 break claimed;
@@ -80,20 +133,67 @@ impl Announcer {
             let why = || format!("another invocation is telling people about {}", record.service_ref());
             self.platform.look_again(deadline, why).await?;
         };
-        let mut failed = Vec::new();
-        if self.owes_topic(&record) {
-            failed.extend(self.tell_topic(store, &record).await.err());
-        }
-        if let Some(slack) = self.slack.as_ref().filter(|_| self.owes_slack(&record)) {
-            failed.extend(self.tell_slack(slack, store, &record, deadline).await.err());
-        }
-        let newest = store.release_telling(&record).await?;
+        let time_left = self.platform.time_left(deadline);
+        let telling = self.owed(&record).map(|sink| {
+            let telling = Box::pin(self.tell_sink(sink, store, &record, deadline));
+            async move { self.platform.within(time_left, telling).await.unwrap_or_else(|| Err(out_of_time(sink))) }
+        });
+        let told = join_all(telling).await;
+        let failed: Vec<Error> = told.into_iter().filter_map(Result::err).collect();
+        let newest = match failed.is_empty() {
+            true => self.give_back(store, &record).await?,
+            false => {
+                let now = self.platform.now();
+                let pause = (now - record.changed_at()).clamp(PAUSE_MIN, PAUSE_MAX);
+                store.postpone_telling(&record, millis(now + pause)).await?
+            }
+        };
         Ok((newest.unwrap_or(record), failed))
     }
 
-    async fn tell_topic(&self, store: &Store, record: &Record) -> Result<(), Error> {
-        self.topic.publish(record, self.environment.as_deref()).await?;
-        store.told(record, Sink::Sns, record.version).await?;
+    /// Gives the telling back: for good, where nothing can follow.
+    async fn give_back(&self, store: &Store, record: &Record) -> Result<Option<Record>, Error> {
+        if !record.state.is_open()
+            && let Some(resting) = store.lay_to_rest(record).await?
+        {
+            return Ok(Some(resting));
+        }
+        store.release_telling(record).await
+    }
+
+    /// Notes that nobody is owed anything about `record`, which has its outcome.
+    ///
+    /// # Errors
+    /// [`Error::Aws`].
+    pub async fn lay_to_rest(&self, store: &Store, record: &Record) -> Result<(), Error> {
+        store.lay_to_rest(record).await?;
+        Ok(())
+    }
+
+    async fn tell_sink(
+        &self,
+        sink: Sink,
+        store: &Store,
+        record: &Record,
+        deadline: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        match sink {
+            Sink::Slack => {
+                let Some(slack) = &self.slack else { return Ok(()) };
+                return self.tell_slack(slack, store, record, deadline).await;
+            }
+            Sink::Sns => self.topic.publish(record).await?,
+            Sink::Metrics => self.metrics.tell(record, self.platform.now()),
+            Sink::AmazonQ => or_nobody(self.chat.as_ref().map(|chat| Box::pin(chat.tell(record)))).await?,
+            Sink::CdEvents => or_nobody(self.bus.as_ref().map(|bus| Box::pin(bus.tell(record)))).await?,
+            Sink::NewRelic => {
+                or_nobody(self.newrelic.as_ref().map(|newrelic| Box::pin(newrelic.tell(record, deadline)))).await?
+            }
+            Sink::Webhook => {
+                or_nobody(self.webhook.as_ref().map(|webhook| Box::pin(webhook.tell(record, deadline)))).await?
+            }
+        }
+        store.told(record, sink, record.version).await?;
         Ok(())
     }
 
@@ -104,10 +204,122 @@ impl Announcer {
         record: &Record,
         deadline: DateTime<Utc>,
     ) -> Result<(), Error> {
-        match slack.send(record, self.environment.as_deref(), deadline).await? {
+        let told = match slack.send(record, deadline).await? {
             Sent::Posted { channel, ts } => store.slack_posted(record, &channel, &ts, record.version).await?,
             Sent::Updated | Sent::NothingToSay => store.told(record, Sink::Slack, record.version).await?,
+            Sent::NotYet => None,
         };
+        // What has been told is written down first: a reply that fails is not worth a second message.
+        if let Some(told) = told.filter(|told| told.slack_details_ts.is_none())
+            && let Some(ts) = slack.send_details(&told, deadline).await?
+        {
+            store.details_posted(&told, &ts).await?;
+        }
         Ok(())
+    }
+}
+
+fn out_of_time(sink: Sink) -> Error {
+    Error::Sink { sink: sink.name(), reason: "there was no time left for it".into(), transient: true }
+}
+
+async fn or_nobody(telling: Option<impl Future<Output = Result<(), Error>>>) -> Result<(), Error> {
+    match telling {
+        Some(telling) => telling.await,
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Http;
+    use crate::http::tests::canned;
+    use crate::platform::tests::paused;
+    use crate::record::Told;
+    use crate::record::tests::record;
+    use crate::secrets::tests::store;
+    use crate::settings::{NewRelicSettings, SlackSettings, WebhookSettings};
+
+    /// An announcer that never gets to call anybody; at 10:00 on the day of the test record.
+    fn announcer(has_all: bool) -> Announcer {
+        let connector = canned(|request| panic!("nobody is told by asking: {}", request.uri()));
+        let (http, ssm, platform) = (Http::new(connector), || store(Ok("secret")).0, paused());
+        let (slack, newrelic, webhook) =
+            ("/tidegate/slack".into(), "/tidegate/newrelic".into(), "/tidegate/hook".into());
+        let slack = SlackSettings { secret_name: slack, channel: None, api: String::new() };
+        let newrelic = NewRelicSettings { secret_name: newrelic, api: String::new() };
+        let webhook = WebhookSettings { url: String::new(), secret_name: webhook };
+        let sdk = aws_config::SdkConfig::builder().behavior_version(aws_config::BehaviorVersion::v2026_01_12()).build();
+        let sns = aws_sdk_sns::Client::new(&sdk);
+        Announcer {
+            topic: Topic::new(sns.clone(), "arn"),
+            metrics: Metrics::new(|_| {}),
+            slack: has_all.then(|| Slack::new(http.clone(), ssm(), slack, platform.clone())),
+            chat: has_all.then(|| Chat::new(sns, "arn".into())),
+            newrelic: has_all.then(|| NewRelic::new(http.clone(), ssm(), newrelic, platform.clone())),
+            bus: has_all.then(|| Bus::new(aws_sdk_eventbridge::Client::new(&sdk), "default".into())),
+            webhook: has_all.then(|| Webhook::new(http, ssm(), webhook, platform.clone())),
+            platform,
+        }
+    }
+
+    fn owed(record: &Record) -> Vec<Sink> {
+        announcer(true).owed(record).collect()
+    }
+
+    /// The test record, which came into `state` this long ago.
+    fn since(state: State, ago: TimeDelta) -> Record {
+        let at = announcer(true).platform.now() - ago;
+        Record { started_at: Some(at), finished_at: (!state.is_open()).then_some(at), ..record(state) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everyone_who_is_there_is_owed_each_version() {
+        let succeeded = since(State::Succeeded, TimeDelta::zero());
+        assert_eq!(owed(&succeeded), Sink::ALL);
+        assert_eq!(announcer(false).owed(&succeeded).collect::<Vec<_>>(), [Sink::Metrics, Sink::Sns]);
+        let everyone = Told::everyone(succeeded.version);
+        assert_eq!(owed(&Record { told: everyone, ..succeeded.clone() }), []);
+        assert_eq!(owed(&Record { told: everyone, version: 2, ..succeeded.clone() }), Sink::ALL);
+        let but_webhook = Told { webhook: 0, ..everyone };
+        assert_eq!(owed(&Record { told: but_webhook, ..succeeded.clone() }), [Sink::Webhook]);
+        assert!(!announcer(false).owes(&Record { told: but_webhook, ..succeeded }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn news_is_what_is_young_or_still_going_on() {
+        let (almost, over) = (NEWS_AGE_MAX - TimeDelta::seconds(1), NEWS_AGE_MAX);
+        for (state, young, old) in [
+            (State::Intended, false, false),
+            (State::Rolling, true, true),
+            (State::Succeeded, true, false),
+            (State::Failed, true, false),
+            (State::RolledBack, true, false),
+            (State::Superseded, true, false),
+            (State::Skipped, true, false),
+        ] {
+            let owes = |ago| announcer(true).owes(&since(state, ago));
+            assert_eq!((owes(almost), owes(over)), (young, old), "{state:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_saw_begin_is_no_news_for_people() {
+        let unseen = Record { started_at: None, ..since(State::Superseded, TimeDelta::zero()) };
+        let told = owed(&unseen);
+        assert!(
+            !told.contains(&Sink::Slack) && !told.contains(&Sink::AmazonQ) && told.contains(&Sink::Sns),
+            "{told:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_refused_is_due_later() {
+        let announcer = announcer(true);
+        let now = millis(announcer.platform.now());
+        for (tell_after, is_due) in [(0, true), (now - 1, true), (now, true), (now + 1, false)] {
+            assert_eq!(announcer.is_due(&Record { tell_after, ..record(State::Rolling) }), is_due);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The answer of every function: what was decided for each service, and why.
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::error::Error;
 use crate::record::Record;
@@ -108,6 +108,8 @@ pub struct Handled {
     pub decisions: Vec<Decision>,
     /// What failed, with the service where one is concerned.
     pub failures: Vec<Failure>,
+    /// What was asked for, where it is no decision: fields of the response beside `decisions`.
+    pub answer: Map<String, Value>,
 }
 
 /// A failure while handling an event.
@@ -123,7 +125,9 @@ impl Handled {
     /// The response of the function.
     #[must_use]
     pub fn response(&self) -> Value {
-        json!({ "decisions": self.decisions })
+        let mut response = self.answer.clone();
+        response.insert("decisions".into(), json!(self.decisions));
+        Value::Object(response)
     }
 
     /// Adds what failed for one service.
@@ -140,7 +144,7 @@ impl Handled {
 
 impl From<Decision> for Handled {
     fn from(decision: Decision) -> Self {
-        Self { decisions: vec![decision], failures: Vec::new() }
+        Self { decisions: vec![decision], ..Self::default() }
     }
 }
 
@@ -152,6 +156,6 @@ impl From<Error> for Failure {
 
 impl From<Error> for Handled {
     fn from(error: Error) -> Self {
-        Self { decisions: Vec::new(), failures: vec![error.into()] }
+        Self { failures: vec![error.into()], ..Self::default() }
     }
 }

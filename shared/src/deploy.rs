@@ -62,6 +62,8 @@ pub struct Deployer {
     pub directory: Directory,
     /// The records.
     pub store: Store,
+    /// What people call this environment; empty where it has no name but the cluster's.
+    pub environment: String,
     /// The clock.
     pub platform: Platform,
 }
@@ -89,7 +91,7 @@ impl Deployer {
             Ok(Event::Ignored { reason }) => {
                 Ok(Decision { rule: Some("ignored"), ..Decision::new(Action::Skip, reason) }.into())
             }
-            Ok(Event::Deployment(_)) => {
+            Ok(Event::Deployment(_) | Event::Report(_)) => {
                 Err(Error::Input("the deploy function takes ECR events; this one is for notify".into()))
             }
             Ok(Event::Explain(_)) => Err(Error::Input("an explanation can't be explained".into())),

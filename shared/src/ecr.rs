@@ -74,6 +74,15 @@ pub enum Found {
     NoRepository,
 }
 
+/// A manifest as ECR keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// Its media type, where ECR tells.
+    pub media_type: Option<String>,
+    /// The document.
+    pub body: String,
+}
+
 /// ECR's API.
 #[derive(Debug, Clone)]
 pub struct Ecr {
@@ -160,6 +169,17 @@ impl Ecr {
     /// # Errors
     /// [`Error::Aws`].
     pub async fn platforms(&self, repository: &EcrRepository, digest: &str) -> Result<Platforms, Error> {
+        Ok(match self.manifest(repository, digest).await? {
+            Ok(manifest) => crate::manifest::read(manifest.media_type.as_deref(), &manifest.body),
+            Err(why) => Platforms::Unknown(why),
+        })
+    }
+
+    /// The manifest of an image, or why ECR does not give it.
+    ///
+    /// # Errors
+    /// [`Error::Aws`].
+    pub async fn manifest(&self, repository: &EcrRepository, digest: &str) -> Result<Result<Manifest, String>, Error> {
         let answer = self
             .client
             .batch_get_image()
@@ -170,14 +190,32 @@ impl Ecr {
             .send()
             .await
             .map_err(|error| from_sdk("BatchGetImage", format!("{repository}@{digest}"), &error))?;
-        let image =
-            answer.images().iter().find_map(|image| Some((image.image_manifest_media_type(), image.image_manifest()?)));
-        Ok(match image {
-            Some((media_type, manifest)) => crate::manifest::read(media_type, manifest),
-            None => {
-                let why = answer.failures().iter().find_map(|failure| failure.failure_reason());
-                Platforms::Unknown(why.unwrap_or("ECR did not return the manifest").to_owned())
-            }
-        })
+        let manifest = answer.images().iter().find_map(|image| {
+            let media_type = image.image_manifest_media_type().map(str::to_owned);
+            Some(Manifest { media_type, body: image.image_manifest()?.to_owned() })
+        });
+        Ok(manifest.ok_or_else(|| {
+            let why = answer.failures().iter().find_map(|failure| failure.failure_reason());
+            why.unwrap_or("ECR did not return the manifest").to_owned()
+        }))
+    }
+
+    /// Where to fetch a blob of `repository`, such as an image's configuration: an address that is valid for a while.
+    ///
+    /// # Errors
+    /// [`Error::Aws`]; [`Error::Answer`].
+    pub async fn layer_url(&self, repository: &EcrRepository, digest: &str) -> Result<String, Error> {
+        const OPERATION: &str = "GetDownloadUrlForLayer";
+        let resource = format!("{repository}@{digest}");
+        let answer = self
+            .client
+            .get_download_url_for_layer()
+            .registry_id(&repository.account)
+            .repository_name(&repository.name)
+            .layer_digest(digest)
+            .send()
+            .await
+            .map_err(|error| from_sdk(OPERATION, &resource, &error))?;
+        answer.download_url.ok_or(Error::Answer { operation: OPERATION, resource, missing: "downloadUrl" })
     }
 }

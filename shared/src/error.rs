@@ -17,7 +17,7 @@ pub enum Error {
     Input(String),
 
     /// AWS refused or did not answer a call.
-    #[error("{operation} for {resource} failed: {code}: {message}{}", advice(.code, .operation))]
+    #[error("{operation} for {resource} failed: {code}: {message}{}", advice(.code, .operation, .message))]
     Aws {
         /// The API operation, as AWS names it.
         operation: &'static str,
@@ -46,10 +46,12 @@ pub enum Error {
     #[error("{0}")]
     Busy(String),
 
-    /// Slack did not take the message.
-    #[error("Slack did not take the message: {reason}")]
-    Slack {
-        /// Slack's own error code with what to do about it, or the network failure.
+    /// One of those who are told did not take it.
+    #[error("{sink} did not take the message: {reason}")]
+    Sink {
+        /// Who.
+        sink: &'static str,
+        /// Their own error with what to do about it, or the network failure.
         reason: String,
         /// Whether the same call may succeed later.
         transient: bool,
@@ -66,7 +68,7 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Input(_) | Self::Settings(_) => false,
-            Self::Aws { transient, .. } | Self::Slack { transient, .. } => *transient,
+            Self::Aws { transient, .. } | Self::Sink { transient, .. } => *transient,
             Self::Answer { .. } | Self::Busy(_) => true,
         }
     }
@@ -136,14 +138,16 @@ pub fn from_sdk<E: ProvideErrorMetadata>(
     Error::Aws { operation, resource: resource.into(), code, message, transient }
 }
 
-/// What the operator can do about the refusals that people meet.
-fn advice(code: &str, operation: &str) -> String {
-    if code.starts_with("AccessDenied") || code == "UnauthorizedOperation" {
-        return format!(
-            ". Allow {operation} in the function's role; the stack's PassRoleArns parameter must name the roles of your tasks"
-        );
+/// What the operator can do about the refusals that people meet. What is missing is often not the operation itself:
+/// AWS names `iam:PassRole` when the role of a task may not be handed on.
+fn advice(code: &str, operation: &str, message: &str) -> String {
+    if !code.starts_with("AccessDenied") && code != "UnauthorizedOperation" {
+        return String::new();
     }
-    String::new()
+    if message.contains("iam:PassRole") {
+        return ". Add the role to the stack's parameter PassRoleArns".into();
+    }
+    format!(". Allow {operation} in the function's role")
 }
 
 #[cfg(test)]
@@ -171,7 +175,11 @@ mod tests {
     #[test]
     fn tells_the_operator_what_to_do_when_access_is_denied() {
         let text = aws("AccessDeniedException", false).to_string();
-        assert!(text.contains("Allow UpdateService in the function's role"), "{text}");
+        assert!(text.ends_with("Allow UpdateService in the function's role"), "{text}");
+        let role = "not authorized to perform: iam:PassRole on resource: arn:aws:iam::123456789012:role/web";
+        let text = advice("AccessDeniedException", "UpdateService", role);
+        assert_eq!(text, ". Add the role to the stack's parameter PassRoleArns");
+        assert_eq!(advice("ThrottlingException", "UpdateService", role), "");
     }
 
     #[test]

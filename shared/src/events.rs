@@ -29,6 +29,8 @@ pub enum Event {
     Sweep,
     /// Somebody asks what this event would lead to.
     Explain(Box<Value>),
+    /// Somebody asks how well deployments went.
+    Report(ReportAsked),
     /// Known, and of no consequence to any function.
     Ignored {
         /// Why.
@@ -98,6 +100,15 @@ pub struct DeploymentChange {
     pub updated_at: Option<DateTime<Utc>>,
 }
 
+/// Which report is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportAsked {
+    /// How many days, today included.
+    pub days: u32,
+    /// Of which service alone, as `<cluster>/<service>`.
+    pub service: Option<String>,
+}
+
 /// What happened to a deployment. Open: AWS adds names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
@@ -114,7 +125,7 @@ pub enum Change {
 /// Which service: what a record and a message call it, and what the API wants.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServiceRef {
-    /// The cluster's name.
+    /// The cluster's name; empty where an ARN of the format before 2018 does not tell.
     pub cluster: String,
     /// The service's name.
     pub service: String,
@@ -123,11 +134,11 @@ pub struct ServiceRef {
 }
 
 impl ServiceRef {
-    /// Reads a service ARN, of whatever partition. ARNs of the format before 2018 name no cluster: then `cluster_arn`
-    /// is needed.
+    /// Reads a service ARN, of whatever partition. ARNs of the format before 2018 name no cluster: then it is that of
+    /// `cluster_arn`, or empty where that is not known either.
     ///
     /// # Errors
-    /// [`Error::Input`] where it is no service ARN, or no cluster can be told.
+    /// [`Error::Input`] where it is no service ARN.
     pub fn from_arn(arn: &str, cluster_arn: Option<&str>) -> Result<Self, Error> {
         let no_service = || Error::Input(format!("`{arn}` is not the ARN of an ECS service"));
         let mut parts = arn.splitn(6, ':');
@@ -136,23 +147,21 @@ impl ServiceRef {
         let (["arn", _, "ecs"], Some(path)) = (head.map(Option::unwrap_or_default), path) else {
             return Err(no_service());
         };
+        let of_arn = |arn: &str| Some(arn.rsplit_once(":cluster/")?.1.to_owned());
         let (cluster, service) = match path.split_once('/') {
-            Some((cluster, service)) => (cluster, service),
-            None => {
-                let cluster = cluster_arn.and_then(|arn| arn.rsplit_once(":cluster/"));
-                let (_, cluster) = cluster.ok_or_else(|| {
-                    Error::Input(format!(
-                        "the ARN `{arn}` has the old format, which names no cluster, and the event names none either; \
-                         turn on the account setting serviceLongArnFormat and update the service"
-                    ))
-                })?;
-                (cluster, path)
-            }
+            Some((cluster, service)) => (Some(cluster.to_owned()), service),
+            None => (cluster_arn.map(|arn| of_arn(arn).unwrap_or_default()), path),
         };
-        if cluster.is_empty() || service.is_empty() {
+        if service.is_empty() || cluster.as_ref().is_some_and(String::is_empty) {
             return Err(no_service());
         }
-        Ok(Self { cluster: cluster.into(), service: service.into(), arn: arn.into() })
+        Ok(Self { cluster: cluster.unwrap_or_default(), service: service.into(), arn: arn.into() })
+    }
+
+    /// Whether it is known which cluster the service is in.
+    #[must_use]
+    pub fn has_cluster(&self) -> bool {
+        !self.cluster.is_empty()
     }
 }
 
@@ -232,6 +241,7 @@ pub fn read(event: &Value) -> Result<Event, Error> {
         ("aws.tag", "Tag Change on Resource") => tag_change(&envelope),
         ("tidegate", "Sweep") => Ok(Event::Sweep),
         ("tidegate", "Explain") => explain(&envelope),
+        ("tidegate", "Report") => report(&envelope),
         (source, detail_type) => {
             Err(Error::Input(format!("no function of Tidegate handles `{detail_type}` events of `{source}`")))
         }
@@ -275,14 +285,22 @@ fn tag_change(envelope: &EventBridgeEvent<Value>) -> Result<Event, Error> {
     if !detail.changed_tag_keys.iter().any(|key| is_key_of_ours(key)) {
         return Ok(Event::Ignored { reason: "none of the changed tags is Tidegate's".into() });
     }
-    Ok(Event::Tagged(ServiceRef::from_arn(first_resource(envelope)?, None)?))
+    let service = ServiceRef::from_arn(first_resource(envelope)?, None)?;
+    match service.has_cluster() {
+        true => Ok(Event::Tagged(service)),
+        false => Err(Error::Input(format!(
+            "the ARN `{}` has the old format, which names no cluster; turn on the account setting serviceLongArnFormat \
+             and make the service again",
+            service.arn
+        ))),
+    }
 }
 
-/// Whether an event only asks what another one would lead to, be the question well put or not.
+/// Whether an event only asks something, be the question well put or not.
 #[must_use]
 pub fn is_question(event: &Value) -> bool {
     let text = |field| event.get(field).and_then(Value::as_str);
-    (text("source"), text("detail-type")) == (Some("tidegate"), Some("Explain"))
+    text("source") == Some("tidegate") && matches!(text("detail-type"), Some("Explain" | "Report"))
 }
 
 fn explain(envelope: &EventBridgeEvent<Value>) -> Result<Event, Error> {
@@ -292,6 +310,21 @@ fn explain(envelope: &EventBridgeEvent<Value>) -> Result<Event, Error> {
             Err(Error::Input("the Explain event has no `event` in its detail: put the event to explain there".into()))
         }
     }
+}
+
+/// The longest window of a report, in days: each is a call.
+const REPORT_DAYS_MAX: u32 = 366;
+const REPORT_DAYS_DEFAULT: u32 = 90;
+
+fn report(envelope: &EventBridgeEvent<Value>) -> Result<Event, Error> {
+    let days = match envelope.detail.get("days") {
+        None | Some(Value::Null) => Some(REPORT_DAYS_DEFAULT),
+        Some(days) => days.as_u64().and_then(|days| u32::try_from(days).ok()),
+    };
+    let days = days.filter(|days| (1..=REPORT_DAYS_MAX).contains(days));
+    let days = days.ok_or_else(|| Error::Input(format!("`days` must be a number from 1 to {REPORT_DAYS_MAX}")))?;
+    let service = envelope.detail.get("service").and_then(Value::as_str).map(str::to_owned);
+    Ok(Event::Report(ReportAsked { days, service }))
 }
 
 fn first_resource(envelope: &EventBridgeEvent<Value>) -> Result<&str, Error> {
@@ -422,6 +455,17 @@ mod tests {
     }
 
     #[test]
+    fn a_report_has_a_window() {
+        let asked = |detail| read(&json!({"source": "tidegate", "detail-type": "Report", "detail": detail}));
+        assert_eq!(asked(json!({})), Ok(Event::Report(ReportAsked { days: 90, service: None })));
+        let one = ReportAsked { days: 7, service: Some("production/web".into()) };
+        assert_eq!(asked(json!({"days": 7, "service": "production/web"})), Ok(Event::Report(one)));
+        for days in [json!(0), json!(367), json!("seven"), json!(-1)] {
+            assert!(asked(json!({"days": days})).unwrap_err().to_string().contains("from 1 to 366"), "{days}");
+        }
+    }
+
+    #[test]
     fn service_arns_of_every_partition_and_format_are_read() {
         let new = ServiceRef::from_arn("arn:aws-cn:ecs:cn-north-1:123456789012:service/production/web", None);
         assert_eq!(new.unwrap().to_string(), "production/web");
@@ -433,9 +477,9 @@ mod tests {
     }
 
     #[test]
-    fn an_arn_without_a_cluster_says_what_to_do() {
-        let old = ServiceRef::from_arn("arn:aws:ecs:eu-west-1:123456789012:service/web", None);
-        assert!(old.unwrap_err().to_string().contains("serviceLongArnFormat"));
+    fn an_arn_of_the_old_format_names_no_cluster() {
+        let old = ServiceRef::from_arn("arn:aws:ecs:eu-west-1:123456789012:service/web", None).unwrap();
+        assert_eq!((old.service.as_str(), old.has_cluster()), ("web", false));
         for arn in ["", "web", "arn:aws:ecs:eu-west-1:123456789012:cluster/web", "arn:aws:ecs:::service//"] {
             assert!(ServiceRef::from_arn(arn, None).is_err(), "{arn}");
         }

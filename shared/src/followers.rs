@@ -69,7 +69,8 @@ impl Followers {
                 let arn = found.resource_arn().unwrap_or_default();
                 let tags = found.tags().iter().map(|tag| Tag::new(tag.key(), tag.value())).collect();
                 match ServiceRef::from_arn(arn, None) {
-                    Ok(id) => followers.push(Follower { id, tags }),
+                    Ok(id) if id.has_cluster() => followers.push(Follower { id, tags }),
+                    Ok(_) => tracing::warn!(arn, "a service was passed over: its ARN names no cluster"),
                     Err(error) => tracing::warn!(arn, %error, "a service was passed over"),
                 }
             }

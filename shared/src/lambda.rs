@@ -24,6 +24,7 @@ use serde_json::Value;
 
 use crate::alarms::Alarms;
 use crate::announce::Announcer;
+use crate::announce::senders::{Bus, Chat, Metrics, NewRelic, Webhook};
 use crate::announce::slack::Slack;
 use crate::announce::sns::Topic;
 use crate::decision::{Action, Decision, Failure, Handled};
@@ -34,6 +35,8 @@ use crate::ecs::Ecs;
 use crate::error::Error;
 use crate::events;
 use crate::followers::Followers;
+use crate::http::Http;
+use crate::logs::Logs;
 use crate::notify::Notifier;
 use crate::platform::Platform;
 use crate::record::store::Store;
@@ -55,7 +58,9 @@ pub struct Function {
     sdk: SdkConfig,
     http: SharedHttpConnector,
     platform: Platform,
+    name: &'static str,
     rejects: Rejects,
+    metrics: Metrics,
 }
 
 impl Function {
@@ -104,7 +109,13 @@ impl Function {
         platform: Platform,
     ) -> Self {
         let rejects = Rejects::new(aws_sdk_sqs::Client::new(&sdk), &settings.rejects_queue_url, name);
-        Self { settings, sdk, http, platform, rejects }
+        Self { settings, sdk, http, platform, name, rejects, metrics: Metrics::on_standard_output() }
+    }
+
+    /// The same function, with other metrics.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// The deploy function's handler.
@@ -112,7 +123,7 @@ impl Function {
     pub fn deployer(&self) -> Deployer {
         Deployer {
             ecs: self.ecs(),
-            ecr: Ecr::new(aws_sdk_ecr::Client::new(&self.sdk)),
+            ecr: self.ecr(),
             followers: Followers::new(aws_sdk_resourcegroupstagging::Client::new(&self.sdk)),
             alarms: Alarms::new(aws_sdk_cloudwatch::Client::new(&self.sdk)),
             directory: Directory::new(
@@ -121,6 +132,7 @@ impl Function {
                 aws_sdk_ssm::Client::new(&self.sdk),
             ),
             store: self.store(),
+            environment: self.settings.environment.clone().unwrap_or_default(),
             platform: self.platform.clone(),
         }
     }
@@ -128,23 +140,35 @@ impl Function {
     /// The notify function's handler.
     #[must_use]
     pub fn notifier(&self) -> Notifier {
+        let http = Http::new(self.http.clone());
+        let platform = self.platform.clone();
         let ssm = || aws_sdk_ssm::Client::new(&self.sdk);
-        let slack = self
-            .settings
-            .slack
-            .clone()
-            .map(|settings| Slack::new(self.http.clone(), ssm(), settings, self.platform.clone()));
+        let sns = aws_sdk_sns::Client::new(&self.sdk);
+        let Settings { topic_arn, slack, environment, chat_topic_arn, newrelic, event_bus, webhook, .. } =
+            self.settings.clone();
         Notifier {
             ecs: self.ecs(),
+            ecr: self.ecr(),
+            logs: Logs::new(aws_sdk_cloudwatchlogs::Client::new(&self.sdk)),
             store: self.store(),
             announcer: Announcer {
-                topic: Topic::new(aws_sdk_sns::Client::new(&self.sdk), &self.settings.topic_arn),
-                slack,
-                environment: self.settings.environment.clone(),
-                platform: self.platform.clone(),
+                topic: Topic::new(sns.clone(), topic_arn),
+                metrics: self.metrics.clone(),
+                chat: chat_topic_arn.map(|arn| Chat::new(sns, arn)),
+                newrelic: newrelic.map(|settings| NewRelic::new(http.clone(), ssm(), settings, platform.clone())),
+                bus: event_bus.map(|name| Bus::new(aws_sdk_eventbridge::Client::new(&self.sdk), name)),
+                webhook: webhook.map(|settings| Webhook::new(http.clone(), ssm(), settings, platform.clone())),
+                slack: slack.map(|settings| Slack::new(http.clone(), ssm(), settings, platform.clone())),
+                platform: platform.clone(),
             },
-            platform: self.platform.clone(),
+            environment: environment.unwrap_or_default(),
+            http,
+            platform,
         }
+    }
+
+    fn ecr(&self) -> Ecr {
+        Ecr::new(aws_sdk_ecr::Client::new(&self.sdk))
     }
 
     fn ecs(&self) -> Ecs {
@@ -205,6 +229,7 @@ impl Function {
             if !is_question {
                 let causes: Vec<String> = last.iter().map(cause).collect();
                 self.rejects.keep(event, request_id, &causes).await.map_err(retry)?;
+                self.metrics.rejects(self.name, 1, self.platform.now());
                 for failure in &last {
                     tracing::error!(service = failure.service, error = %failure.error, "the event is in the rejects queue");
                 }

@@ -64,12 +64,12 @@ pub fn read(media_type: Option<&str>, body: &str) -> Platforms {
 
 /// Whether a child of an index is not an image but a statement about one, as Docker's builder
 /// [attaches them](https://github.com/moby/buildkit/blob/master/docs/attestations/attestation-storage.md).
-fn is_attestation(child: &Value) -> bool {
+pub(crate) fn is_attestation(child: &Value) -> bool {
     let annotated = child.get("annotations").is_some_and(|all| all.get("vnd.docker.reference.type").is_some());
     annotated || platform_of(child).is_some_and(|platform| platform == Platform::new("unknown", "unknown"))
 }
 
-fn platform_of(child: &Value) -> Option<Platform> {
+pub(crate) fn platform_of(child: &Value) -> Option<Platform> {
     let platform = child.get("platform")?;
     let text = |key| platform.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
     Some(Platform::new(text("os")?, text("architecture")?))

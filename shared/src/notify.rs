@@ -1,46 +1,72 @@
 //! Notify: ECS deployment events become the outcome of a record, and everyone is told.
 //!
-//! An event only says which service to look at. [`Notifier`] reads the records that are still open and ECS's present
-//! view, lets [`judge`](judge::judge) decide, writes, and then brings every sink up to the record's version. A sink
-//! that was missed before is caught up by the next event of the service.
+//! An event, or the sweep, only says which service to look at. [`Notifier`] reads the records that are still open and
+//! ECS's present view, lets [`judge`](judge::judge) decide, writes, and then brings every sink up to the record's
+//! version. What an event did not bring, a sweep does: a lost outcome, a sink that was out of order, a decision not to
+//! deploy, how far a rollout has come.
 
+mod examine;
+mod found;
 pub mod judge;
+mod report;
+mod sweep;
+mod trace;
 
 use chrono::{DateTime, Utc};
-use futures_util::future::try_join;
 use serde_json::Value;
 
-use self::judge::judge;
+use self::judge::{Observed, judge, needs_account};
 use crate::announce::Announcer;
 use crate::decision::{Action, Decision, Handled};
-use crate::ecs::Ecs;
+use crate::ecr::Ecr;
+use crate::ecs::{Ecs, Service, ServiceDeployment};
 use crate::error::Error;
-use crate::events::{self, DeploymentChange, Event};
+use crate::events::{self, DeploymentChange, Event, ServiceRef};
+use crate::http::Http;
+use crate::logs::Logs;
 use crate::platform::Platform;
 use crate::record::store::{Store, Written};
-use crate::record::{History, Record, State};
+use crate::record::{History, Progress, Record, State};
 
 /// The notify function.
 #[derive(Debug)]
 pub struct Notifier {
     /// ECS.
     pub ecs: Ecs,
+    /// ECR.
+    pub ecr: Ecr,
+    /// What leads to an image's configuration.
+    pub http: Http,
+    /// What tasks have logged.
+    pub logs: Logs,
     /// The records.
     pub store: Store,
     /// Who is told.
     pub announcer: Announcer,
+    /// What people call this environment; empty where it has no name but the cluster's.
+    pub environment: String,
     /// The clock.
     pub platform: Platform,
+}
+
+/// A record, what it is now found to be, and ECS's account that says so.
+#[derive(Debug)]
+struct Judged {
+    before: Record,
+    after: Option<Record>,
+    account: Option<ServiceDeployment>,
 }
 
 impl Notifier {
     /// Handles an event as EventBridge delivers it; the invocation ends at `deadline`.
     pub async fn handle(&self, event: &Value, deadline: DateTime<Utc>) -> Handled {
         let handled = match events::read(event) {
-            Ok(Event::Deployment(change)) => Box::pin(self.changed(&change, deadline)).await,
+            Ok(Event::Deployment(change)) => Box::pin(self.changed(change, deadline)).await,
+            Ok(Event::Sweep) => Box::pin(self.sweep(deadline)).await,
             Ok(Event::Explain(asked)) => Box::pin(self.explain(&asked)).await,
+            Ok(Event::Report(asked)) => Box::pin(self.report(&asked)).await,
             Ok(Event::Ignored { reason }) => Ok(Decision::new(Action::Skip, reason).into()),
-            Ok(Event::Image(_) | Event::Tagged(_) | Event::Sweep) => Err(not_for_us()),
+            Ok(Event::Image(_) | Event::Tagged(_)) => Err(not_for_us()),
             Err(error) => Err(error),
         };
         handled.unwrap_or_else(Handled::from)
@@ -50,72 +76,164 @@ impl Notifier {
     async fn explain(&self, event: &Value) -> Result<Handled, Error> {
         let change = match events::read(event)? {
             Event::Deployment(change) => change,
+            Event::Sweep => return self.explain_sweep().await,
             Event::Ignored { reason } => return Ok(Decision::new(Action::Skip, reason).into()),
             _ => return Err(not_for_us()),
         };
-        let (service, history) =
-            try_join(self.ecs.describe_service(&change.service), self.store.history(&change.service)).await?;
-        let now = self.platform.now();
-        let explained = history.records.into_iter().rev().filter_map(|record| {
-            let verdict = judge(&record, service.as_ref(), &change);
-            let advanced = verdict.and_then(|(state, reason)| record.advanced(state, reason, now));
-            let is_meant = advanced.is_some() || is_of(&record, &change);
-            is_meant.then(|| Decision::about(Action::Record, advanced.as_ref().unwrap_or(&record)))
-        });
-        let decisions: Vec<Decision> = explained.collect();
+        let Some(change) = self.placed(change).await? else { return Ok(nowhere().into()) };
+        let (service, history) = self.view(&change.service).await?;
+        if let Some(found) = self.found(service.as_ref(), &history, &change).await? {
+            return Ok(Decision { record: None, ..Decision::about(Action::Record, &found) }.into());
+        }
+        let decisions: Vec<Decision> = self
+            .verdicts(service.as_ref(), history, Some(&change))
+            .await?
+            .iter()
+            .filter_map(|judged| explained(judged, &change))
+            .collect();
         Ok(match decisions.is_empty() {
             true => not_ours(&change).into(),
-            false => Handled { decisions, failures: Vec::new() },
+            false => Handled { decisions, ..Handled::default() },
         })
     }
 
-    async fn changed(&self, change: &DeploymentChange, deadline: DateTime<Utc>) -> Result<Handled, Error> {
+    /// A deployment has changed its state.
+    async fn changed(&self, change: DeploymentChange, deadline: DateTime<Utc>) -> Result<Handled, Error> {
+        let Some(change) = self.placed(change).await? else { return Ok(nowhere().into()) };
         loop {
-            let Some(history) = self.settled_history(change, deadline).await? else {
-                return Ok(not_ours(change).into());
+            let (service, history) = self.view(&change.service).await?;
+            let is_known = history.records.iter().any(|record| is_of(record, &change));
+            // The deploy function has called UpdateService and is about to write ECS's id, or has died and will be
+            // tried again.
+            let why = match history.current() {
+                Some(current) if !is_known && current.state == State::Intended => "has no ECS deployment id yet",
+                _ => match Box::pin(self.settled(service.as_ref(), history, &change, deadline)).await? {
+                    Some(records) => return Ok(self.told(records, &change, deadline).await),
+                    None => "is being written by another invocation",
+                },
             };
-            if let Some(records) = self.judged(history, change).await? {
-                return Ok(self.told(records, change, deadline).await);
-            }
-            self.platform
-                .look_again(deadline, || format!("another invocation is writing a record of {}", change.service))
-                .await?;
+            self.platform.look_again(deadline, || format!("a record of {} {why}", change.service)).await?;
         }
+    }
+
+    /// The change with its cluster. ARNs of the format before 2018 do not name it, and the event need not either; a
+    /// deployment that is open is found by its id. `None` where there is none.
+    async fn placed(&self, change: DeploymentChange) -> Result<Option<DeploymentChange>, Error> {
+        if change.service.has_cluster() {
+            return Ok(Some(change));
+        }
+        let open = self.store.open_records(sweep::OPEN_MAX).await?;
+        let ours = open.into_iter().find(|open| open.ecs_deployment_id.as_ref() == Some(&change.deployment_id));
+        Ok(ours.map(|ours| DeploymentChange {
+            service: ServiceRef { arn: change.service.arn.clone(), ..ours.service },
+            ..change
+        }))
+    }
+
+    /// A service and its history. The history is read first: a deployment that it knows was there when ECS was asked.
+    async fn view(&self, service: &ServiceRef) -> Result<(Option<Service>, History), Error> {
+        let history = self.store.history(service).await?;
+        Ok((self.ecs.describe_service(service).await?, history))
     }
 
     /// The service's records, each in the state that this event and ECS's present view lead to, and whether the event
     /// is about it. Oldest first: people read the end of one deployment before the start of the next. `None` where
     /// another invocation was faster.
-    async fn judged(&self, history: History, change: &DeploymentChange) -> Result<Option<Vec<(Record, bool)>>, Error> {
-        let is_rolling = |record: &Record| record.state == State::Rolling;
-        let service = match history.records.iter().any(is_rolling) {
-            true => self.ecs.describe_service(&change.service).await?,
-            false => None,
-        };
-        let mut judged = Vec::with_capacity(history.records.len());
-        for record in history.records.into_iter().rev() {
-            let now = self.platform.now();
-            let verdict = judge(&record, service.as_ref(), change);
-            let advanced = verdict.and_then(|(state, reason)| record.advanced(state, reason, now));
-            match advanced {
-                None => {
-                    let is_meant = is_of(&record, change);
-                    judged.push((record, is_meant));
-                }
-                Some(advanced) if self.store.advance(&record, &advanced).await? == Written::Yes => {
-                    judged.push((advanced, true));
-                }
-                Some(_) => return Ok(None),
+    async fn settled(
+        &self,
+        service: Option<&Service>,
+        mut history: History,
+        change: &DeploymentChange,
+        deadline: DateTime<Utc>,
+    ) -> Result<Option<Vec<(Record, bool)>>, Error> {
+        if let Some(found) = self.found(service, &history, change).await? {
+            match self.write_found(&history, &found).await? {
+                Written::Yes => history.records.insert(0, found),
+                Written::Outrun => return Ok(None),
             }
         }
-        Ok(Some(judged))
+        let judged = self.verdicts(service, history.clone(), Some(change)).await?;
+        let mut settled = Vec::with_capacity(judged.len());
+        for judged in judged {
+            let is_news = judged.after.is_some() || is_of(&judged.before, change);
+            match self.settle(service, &history, judged).await? {
+                Some(record) => settled.push((record, is_news)),
+                None => return Ok(None),
+            }
+        }
+        // What has happened is written down before anybody is asked about images.
+        let mut traced = Vec::with_capacity(settled.len());
+        for (record, is_news) in settled {
+            traced.push((self.traced(record, &history, deadline).await, is_news));
+        }
+        Ok(Some(traced))
+    }
+
+    /// What each record is found to be, oldest first.
+    async fn verdicts(
+        &self,
+        service: Option<&Service>,
+        history: History,
+        change: Option<&DeploymentChange>,
+    ) -> Result<Vec<Judged>, Error> {
+        let mut judged = Vec::with_capacity(history.records.len());
+        for before in history.records.into_iter().rev() {
+            let account = match needs_account(&before, service) {
+                true => self.account(&before).await?,
+                false => None,
+            };
+            let now = self.platform.now();
+            let seen = Observed { record: &before, service, service_deployment: account.as_ref(), change, now };
+            let after = judge(&seen).and_then(|outcome| outcome.of(&before, now));
+            judged.push(Judged { before, after, account });
+        }
+        Ok(judged)
+    }
+
+    /// ECS's account of a rollout. That there is none, or that it can't be had, must not keep the outcome from people.
+    async fn account(&self, record: &Record) -> Result<Option<ServiceDeployment>, Error> {
+        let (Some(id), Some(started)) = (&record.ecs_deployment_id, record.started_at) else { return Ok(None) };
+        match self.ecs.service_deployment(&record.service_ref(), id, started).await {
+            Err(error) if !error.is_transient() => {
+                tracing::warn!(service = %record.service_ref(), %error, "ECS's account of the rollout can't be read");
+                Ok(None)
+            }
+            account => account,
+        }
+    }
+
+    /// Writes what a record is found to be, with what can be found out about a failure, and how far a rollout has come.
+    /// `None` where another invocation was faster.
+    async fn settle(
+        &self,
+        service: Option<&Service>,
+        history: &History,
+        Judged { before, after, account }: Judged,
+    ) -> Result<Option<Record>, Error> {
+        let Some(mut after) = after else {
+            let progress = progress(&before, service).filter(|progress| Some(*progress) != before.progress);
+            return Ok(match progress.filter(|_| self.announcer.slack.is_some()) {
+                Some(progress) => Some(self.store.progressed(&before, progress).await?.unwrap_or(before)),
+                None => Some(before),
+            });
+        };
+        if let Some(account) = &account {
+            after.service_deployment_arn = Some(account.arn.clone());
+        }
+        if after.state == State::Failed {
+            after.diagnosis = self.examined(&after, service, account.as_ref()).await;
+        }
+        Ok(match self.store.advance(history, &before, &after).await? {
+            Written::Yes => Some(after),
+            Written::Outrun => None,
+        })
     }
 
     /// Tells people what they have not been told.
     async fn told(&self, records: Vec<(Record, bool)>, change: &DeploymentChange, deadline: DateTime<Utc>) -> Handled {
         let mut handled = Handled::default();
-        for (record, is_meant) in records {
-            if is_meant {
+        for (record, is_news) in records {
+            if is_news {
                 handled.decisions.push(Decision::about(Action::Record, &record));
             }
             if self.announcer.owes(&record) {
@@ -129,31 +247,18 @@ impl Notifier {
         }
         handled
     }
+}
 
-    /// What the table knows of the service, once the record of this deployment is there. `None` where there is nothing
-    /// that this event could concern.
-    async fn settled_history(
-        &self,
-        change: &DeploymentChange,
-        deadline: DateTime<Utc>,
-    ) -> Result<Option<History>, Error> {
-        loop {
-            let history = self.store.history(&change.service).await?;
-            if history.records.iter().any(|record| is_of(record, change)) {
-                return Ok(Some(history));
-            }
-            // The deploy function has called UpdateService and is about to write ECS's id, or has died and will be
-            // tried again.
-            if history.current().is_none_or(|current| current.state != State::Intended) {
-                let has_business =
-                    history.records.iter().any(|record| record.state.is_open() || self.announcer.owes(record));
-                return Ok(has_business.then_some(history));
-            }
-            self.platform
-                .look_again(deadline, || format!("the record of {} has no ECS deployment id yet", change.service))
-                .await?;
-        }
-    }
+/// How far the rollout of `record` has come.
+fn progress(record: &Record, service: Option<&Service>) -> Option<Progress> {
+    let id = record.ecs_deployment_id.as_deref().filter(|_| record.state == State::Rolling)?;
+    let ours = service?.deployment(id)?;
+    Some(Progress { running: ours.running_count, desired: ours.desired_count, failed: ours.failed_tasks })
+}
+
+fn explained(judged: &Judged, change: &DeploymentChange) -> Option<Decision> {
+    let is_meant = judged.after.is_some() || is_of(&judged.before, change);
+    is_meant.then(|| Decision::about(Action::Record, judged.after.as_ref().unwrap_or(&judged.before)))
 }
 
 fn not_for_us() -> Error {
@@ -168,6 +273,11 @@ fn not_ours(change: &DeploymentChange) -> Decision {
     Decision {
         service: Some(change.service.to_string()),
         ecs_deployment_id: Some(change.deployment_id.clone()),
-        ..Decision::new(Action::Skip, "Tidegate did not start this deployment, and it settles none that Tidegate did")
+        ..Decision::new(Action::Skip, "the service follows no repository, or this settles no deployment of it")
     }
+}
+
+fn nowhere() -> Decision {
+    let reason = "the service's ARN has the old format, which names no cluster, and no open deployment has this id";
+    Decision::new(Action::Skip, reason)
 }

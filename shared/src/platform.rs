@@ -62,6 +62,12 @@ impl Platform {
         self.now() + needed + END_MARGIN <= deadline
     }
 
+    /// How much time an invocation that ends at `deadline` has left, but for what it needs to end well.
+    #[must_use]
+    pub fn time_left(&self, deadline: DateTime<Utc>) -> Duration {
+        (deadline - self.now()).to_std().unwrap_or_default().saturating_sub(END_MARGIN)
+    }
+
     /// Sleeps for `duration` if that leaves the invocation the time it needs to end well, and says whether it did.
     pub async fn sleep_before(&self, deadline: DateTime<Utc>, duration: Duration) -> bool {
         let has_time = self.has_time(deadline, duration);
@@ -72,8 +78,39 @@ impl Platform {
     }
 }
 
+/// A time as AWS's JSON writes it: seconds since 1970, with a fraction.
+#[must_use]
+pub fn from_seconds(seconds: f64) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp_millis((seconds * 1000.0) as i64)
+}
+
 /// How long another invocation is given before it is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What an invocation keeps back before its deadline, for its last calls and its answer.
 pub const END_MARGIN: Duration = Duration::from_secs(8);
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    use aws_smithy_async::rt::sleep::TokioSleep;
+    use aws_smithy_async::time::TimeSource;
+
+    /// Tokio's clock, which stands still while nothing waits.
+    #[derive(Debug)]
+    struct Paused(tokio::time::Instant);
+
+    impl TimeSource for Paused {
+        fn now(&self) -> SystemTime {
+            UNIX_EPOCH + Duration::from_secs(1_794_819_600) + self.0.elapsed()
+        }
+    }
+
+    /// A platform for tests that have paused tokio's clock.
+    pub(crate) fn paused() -> Platform {
+        let time = SharedTimeSource::new(Paused(tokio::time::Instant::now()));
+        Platform::new(time, SharedAsyncSleep::new(TokioSleep::new()))
+    }
+}

@@ -1,14 +1,16 @@
 //! The deployment record: one intention to run a digest on a service, with exactly one terminal outcome.
 //!
-//! Records and the service's own item share a partition, so that one query reads a service's whole situation:
+//! Records and the service's own items share a partition, so that one query reads a service's whole situation:
 //!
 //! | `pk` | `sk` | item |
 //! |---|---|---|
 //! | `SERVICE#<cluster>/<service>` | `SERVICE` | [`ServiceItem`]: which intention is the newest, and who is at work on it |
+//! | `SERVICE#<cluster>/<service>` | `LIVE#<repository>` | [`Live`]: what runs |
 //! | `SERVICE#<cluster>/<service>` | `DEPLOYMENT#<ULID>` | [`Record`] |
 //!
 //! Every write is conditional. [`store`] has the writes; the rules they obey are here.
 
+pub mod external;
 pub mod store;
 
 use chrono::{DateTime, Utc};
@@ -286,6 +288,20 @@ impl Sink {
     pub const ALL: [Self; 7] =
         [Self::Metrics, Self::Sns, Self::CdEvents, Self::Slack, Self::AmazonQ, Self::NewRelic, Self::Webhook];
 
+    /// What people call it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Slack => "Slack",
+            Self::Sns => "the SNS topic",
+            Self::AmazonQ => "Amazon Q's topic",
+            Self::NewRelic => "New Relic",
+            Self::CdEvents => "EventBridge",
+            Self::Webhook => "the webhook",
+            Self::Metrics => "CloudWatch",
+        }
+    }
+
     /// The attribute that remembers what it has been told.
     #[must_use]
     pub fn attribute(self) -> &'static str {
@@ -403,6 +419,12 @@ impl Record {
         self.rolled_back_at.or(self.finished_at).or(self.started_at).unwrap_or(self.detected_at)
     }
 
+    /// Whether nothing is left to do about it: it has its outcome, and everyone has been told.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        !self.state.is_open() && self.told == Told::everyone(self.version)
+    }
+
     /// Whether the deployment runs, or ran until another one was made: neither refused, nor gone back from.
     #[must_use]
     pub fn has_stayed(&self) -> bool {
@@ -416,6 +438,8 @@ impl Record {
             let mut next = self.clone();
             (next.state, next.reason) = (state, reason.into());
             next.version += 1;
+            // It is news, also to who has refused what was told before.
+            next.tell_after = 0;
             match state {
                 State::Rolling => next.started_at = Some(now),
                 State::Intended => {}
@@ -458,6 +482,53 @@ impl ServiceItem {
     }
 }
 
+/// What runs on a service from one repository: its last deployment that completed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Live {
+    /// Id of its record.
+    pub record: String,
+    /// What people call the environment.
+    pub environment: String,
+    /// The cluster's name.
+    pub cluster: String,
+    /// The service's name.
+    pub service: String,
+    /// Repository of the image.
+    pub repository: String,
+    /// Tag the image was selected by.
+    pub tag: String,
+    /// Digest of the image; empty where somebody else has deployed a tag.
+    pub digest: String,
+    /// ARN of the task definition revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_definition: Option<String>,
+    /// What the image says of where it comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Provenance>,
+    /// Since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<DateTime<Utc>>,
+}
+
+impl Live {
+    /// What `record`, which has succeeded, has brought.
+    #[must_use]
+    pub fn of(record: &Record) -> Self {
+        Self {
+            record: record.id.clone(),
+            environment: record.environment().to_owned(),
+            cluster: record.cluster.clone(),
+            service: record.service.clone(),
+            repository: record.repository.clone(),
+            tag: record.tag.clone(),
+            digest: record.digest.clone(),
+            task_definition: record.revision_to.clone(),
+            provenance: record.provenance.clone(),
+            since: record.live_at,
+        }
+    }
+}
+
 /// What the table knows of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct History {
@@ -465,6 +536,8 @@ pub struct History {
     pub item: Option<ServiceItem>,
     /// Its latest records, newest first.
     pub records: Vec<Record>,
+    /// What runs on it, for each repository.
+    pub live: Vec<Live>,
 }
 
 impl History {
@@ -487,6 +560,19 @@ impl History {
         let of_item = self.item.as_ref().and_then(|item| item.ecs_deployment_id.as_deref());
         let of_records = self.records.iter().filter_map(|record| record.ecs_deployment_id.as_deref());
         of_records.chain(of_item).any(|known| known == ecs_deployment_id)
+    }
+
+    /// ARN of the revision that our last deployment which stayed has brought.
+    #[must_use]
+    pub fn our_last_revision(&self) -> Option<&str> {
+        let is_ours = |record: &&Record| record.origin != Origin::External && record.has_stayed();
+        self.records.iter().find(is_ours)?.revision_to.as_deref()
+    }
+
+    /// What runs from a repository, as far as it was written down.
+    #[must_use]
+    pub fn live_from(&self, repository: &str) -> Option<&Live> {
+        self.live.iter().find(|live| live.repository == repository)
     }
 
     /// Whether another handler is at work on the service.

@@ -7,9 +7,11 @@ use crate::error::Error;
 
 /// Slack's own Web API.
 const SLACK_API: &str = "https://slack.com/api";
+/// New Relic's own GraphQL API.
+const NEWRELIC_API: &str = "https://api.newrelic.com/graphql";
 
 /// What every function is told by the stack.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Settings {
     /// `TIDEGATE_TABLE`: the DynamoDB table of the records.
     pub table: String,
@@ -21,6 +23,32 @@ pub struct Settings {
     pub environment: Option<String>,
     /// Where and how to reach Slack. `None`: no Slack.
     pub slack: Option<SlackSettings>,
+    /// `TIDEGATE_CHAT_TOPIC_ARN`: the SNS topic that Amazon Q Developer in chat applications is subscribed to.
+    pub chat_topic_arn: Option<String>,
+    /// Where and how to reach New Relic. `None`: no New Relic.
+    pub newrelic: Option<NewRelicSettings>,
+    /// `TIDEGATE_EVENT_BUS`: name or ARN of the EventBridge bus that `CDEvents` go to. `None`: none are sent.
+    pub event_bus: Option<String>,
+    /// The webhook. `None`: there is none.
+    pub webhook: Option<WebhookSettings>,
+}
+
+/// How New Relic is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRelicSettings {
+    /// `TIDEGATE_NEWRELIC_SECRET`: name of the SSM SecureString parameter that holds a user key.
+    pub secret_name: String,
+    /// `TIDEGATE_NEWRELIC_API`: URL of its GraphQL API; that of the European Union is another one.
+    pub api: String,
+}
+
+/// How the webhook is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebhookSettings {
+    /// `TIDEGATE_WEBHOOK_URL`.
+    pub url: String,
+    /// `TIDEGATE_WEBHOOK_SECRET`: name of the SSM SecureString parameter that holds the signing secret.
+    pub secret_name: String,
 }
 
 /// How Slack is reached.
@@ -83,11 +111,46 @@ impl Settings {
             api: api.trim_end_matches('/').to_owned(),
         });
 
+        let newrelic_api = optional("TIDEGATE_NEWRELIC_API").unwrap_or_else(|| NEWRELIC_API.to_owned());
+        let newrelic = optional("TIDEGATE_NEWRELIC_SECRET")
+            .map(|secret_name| NewRelicSettings { secret_name, api: newrelic_api.clone() });
+        let webhook_url = optional("TIDEGATE_WEBHOOK_URL");
+        let webhook = match (webhook_url.clone(), optional("TIDEGATE_WEBHOOK_SECRET")) {
+            (Some(url), Some(secret_name)) => Some(WebhookSettings { url, secret_name }),
+            (None, None) => None,
+            (Some(_), None) => {
+                problems.push("TIDEGATE_WEBHOOK_SECRET is not set; what goes to TIDEGATE_WEBHOOK_URL is signed".into());
+                None
+            }
+            (None, Some(_)) => {
+                problems.push("TIDEGATE_WEBHOOK_SECRET is set, and TIDEGATE_WEBHOOK_URL is not".into());
+                None
+            }
+        };
+        for (name, url) in [("TIDEGATE_NEWRELIC_API", Some(newrelic_api)), ("TIDEGATE_WEBHOOK_URL", webhook_url)] {
+            if url.is_some_and(|url| !url.starts_with("http")) {
+                problems.push(format!("{name} must be a URL"));
+            }
+        }
+        let chat_topic_arn = optional("TIDEGATE_CHAT_TOPIC_ARN");
+        if chat_topic_arn.as_deref().is_some_and(|arn| !arn.starts_with("arn:")) {
+            problems.push("TIDEGATE_CHAT_TOPIC_ARN must be the ARN of an SNS topic".into());
+        }
+
         if !problems.is_empty() {
             return Err(Error::Settings(problems));
         }
-        let environment = optional("TIDEGATE_ENVIRONMENT_NAME");
-        Ok(Self { table, topic_arn, rejects_queue_url, environment, slack })
+        Ok(Self {
+            table,
+            topic_arn,
+            rejects_queue_url,
+            environment: optional("TIDEGATE_ENVIRONMENT_NAME"),
+            slack,
+            chat_topic_arn,
+            newrelic,
+            event_bus: optional("TIDEGATE_EVENT_BUS"),
+            webhook,
+        })
     }
 }
 
@@ -124,6 +187,23 @@ mod tests {
     fn defaults_to_slacks_own_api() {
         let vars = [COMPLETE, &[("TIDEGATE_SLACK_SECRET", "/tidegate/slack")]].concat();
         assert_eq!(read(&vars).unwrap().slack.unwrap().api, "https://slack.com/api");
+    }
+
+    #[test]
+    fn a_webhook_needs_its_secret_and_urls_are_urls() {
+        let half = [COMPLETE, &[("TIDEGATE_WEBHOOK_URL", "https://example.org/hook")]].concat();
+        assert!(read(&half).unwrap_err().to_string().contains("TIDEGATE_WEBHOOK_SECRET is not set"));
+        let whole = [&half, &[("TIDEGATE_WEBHOOK_SECRET", "/tidegate/webhook")][..]].concat();
+        assert_eq!(read(&whole).unwrap().webhook.unwrap().secret_name, "/tidegate/webhook");
+        let odd = [COMPLETE, &[("TIDEGATE_NEWRELIC_API", "eu"), ("TIDEGATE_CHAT_TOPIC_ARN", "chat")]].concat();
+        let text = read(&odd).unwrap_err().to_string();
+        assert!(text.contains("TIDEGATE_NEWRELIC_API must") && text.contains("TIDEGATE_CHAT_TOPIC_ARN must"), "{text}");
+    }
+
+    #[test]
+    fn new_relic_is_reached_where_it_is_unless_told_otherwise() {
+        let vars = [COMPLETE, &[("TIDEGATE_NEWRELIC_SECRET", "/tidegate/newrelic")]].concat();
+        assert_eq!(read(&vars).unwrap().newrelic.unwrap().api, NEWRELIC_API);
     }
 
     #[test]

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{DateTime, TimeDelta, Utc};
+
 use crate::policy::Policy;
 
 /// Prefix of every tag key that is ours.
@@ -17,7 +19,6 @@ const IMAGE_TAG: &str = "tidegate:tag/";
 /// Keys that other functions read; here they only need to be known.
 const OTHER_KEYS: &[&str] = &[
     "tidegate:bake",
-    "tidegate:deadline",
     "tidegate:scale/queue",
     "tidegate:scale/min",
     "tidegate:scale/max",
@@ -92,6 +93,37 @@ pub enum Mode {
     Notify,
 }
 
+/// How long a rollout may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadline(TimeDelta);
+
+impl Deadline {
+    /// A week: what is slower does not end.
+    const MINUTES_MAX: i64 = 7 * 24 * 60;
+
+    fn parse(value: &str) -> Result<Self, String> {
+        let minutes = value.trim().parse().ok().filter(|minutes| (1..=Self::MINUTES_MAX).contains(minutes));
+        let minutes = minutes.ok_or_else(|| {
+            format!("`{value}` is no number of minutes from 1 to {}; 30 is the default", Self::MINUTES_MAX)
+        })?;
+        Ok(Self(TimeDelta::minutes(minutes)))
+    }
+}
+
+impl Default for Deadline {
+    fn default() -> Self {
+        Self(TimeDelta::minutes(30))
+    }
+}
+
+impl std::ops::Add<Deadline> for DateTime<Utc> {
+    type Output = Self;
+
+    fn add(self, deadline: Deadline) -> Self {
+        self + deadline.0
+    }
+}
+
 /// What the tags of a service say.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ServiceTags {
@@ -105,6 +137,8 @@ pub struct ServiceTags {
     pub hold: Option<String>,
     /// `tidegate:channel`: id of the Slack channel.
     pub channel: Option<String>,
+    /// `tidegate:deadline`: by when a rollout has to be done.
+    pub deadline: Deadline,
     /// `tidegate:rollback-on/<alarm name>`: names of the CloudWatch alarms that watch a deployment.
     pub rollback_on: BTreeSet<String>,
     /// What can't be read, in words for the owner. Nothing is deployed while there is any.
@@ -152,6 +186,7 @@ impl ServiceTags {
                 "" => return Err("the value is empty; use the id of a Slack channel".into()),
                 id => self.channel = Some(id.to_owned()),
             },
+            "tidegate:deadline" => self.deadline = Deadline::parse(value)?,
             key if OTHER_KEYS.contains(&key) => {}
             key if key.starts_with(ROLLBACK_ON) => {
                 let alarm = key.strip_prefix(ROLLBACK_ON).filter(|alarm| !alarm.is_empty());
@@ -203,6 +238,8 @@ mod tests {
             ("tidegate:follow/web", "semver:1", "1.x"),
             ("tidegate:follow/web", "prefix:a@b", "image tags"),
             ("tidegate:follow/Tides/Web", "develop", "small letters"),
+            ("tidegate:deadline", "soon", "minutes"),
+            ("tidegate:deadline", "0", "minutes"),
             ("tidegate:rollback-on/", "yes", "names no alarm"),
             ("tidegate:rollback-on/web-5xx", "no", "remove the tag"),
         ] {

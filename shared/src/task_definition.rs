@@ -8,10 +8,12 @@ mod difference;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
 use crate::error::Error;
-use crate::image::{self, EcrRepository};
+use crate::image::{self, EcrRepository, Reference};
+use crate::platform::from_seconds;
 use crate::tags::Tag;
 
 /// The fields that `DescribeTaskDefinition` adds and `RegisterTaskDefinition` does not take: the difference between
@@ -45,6 +47,10 @@ pub struct TaskDefinition {
     body: Map<String, Value>,
     /// Its tags; AWS keeps them beside the document.
     pub tags: Vec<Tag>,
+    /// ARN of who registered it, where ECS tells.
+    pub registered_by: Option<String>,
+    /// When it was registered, where ECS tells.
+    pub registered_at: Option<DateTime<Utc>>,
 }
 
 /// An image reference that a new revision changes.
@@ -90,10 +96,12 @@ impl TaskDefinition {
         };
         let arn = body.get("taskDefinitionArn").and_then(Value::as_str);
         let arn = arn.ok_or_else(|| missing("taskDefinitionArn"))?.to_owned();
+        let registered_by = body.get("registeredBy").and_then(Value::as_str).map(str::to_owned);
+        let registered_at = body.get("registeredAt").and_then(Value::as_f64).and_then(from_seconds);
         for field in READ_ONLY {
             body.remove(*field);
         }
-        Ok(Self { arn, body, tags: tags.as_ref().map(read_tags).unwrap_or_default() })
+        Ok(Self { arn, body, tags: tags.as_ref().map(read_tags).unwrap_or_default(), registered_by, registered_at })
     }
 
     /// The document, as `RegisterTaskDefinition` takes it, without tags.
@@ -126,6 +134,12 @@ impl TaskDefinition {
     /// The containers whose image comes from `repository`: name and reference.
     pub fn images_of<'a>(&'a self, repository: &'a EcrRepository) -> impl Iterator<Item = (&'a str, &'a str)> {
         containers(&self.body).filter(|(_, image)| repository.serves(image))
+    }
+
+    /// The image of `repository` that it names.
+    #[must_use]
+    pub fn image_of<'a>(&'a self, repository: &'a EcrRepository) -> Option<Reference<'a>> {
+        self.images_of(repository).find_map(|(_, image)| Reference::parse(image))
     }
 
     /// The same document with every container of `repository` pinned to `digest`, and with the image's tag kept as a
@@ -307,7 +321,7 @@ mod tests {
     fn another_owner_tag_makes_another_revision() {
         let base = described(&json!({}));
         let draft = base.with_image(&web(), DIGEST, "develop");
-        let mut registered = TaskDefinition { arn: "web:8".into(), body: draft.body.clone(), tags: base.tags.clone() };
+        let mut registered = TaskDefinition { arn: "web:8".into(), body: draft.body.clone(), ..base.clone() };
         assert!(draft.is_same_as(&registered));
         registered.tags.push(Tag::new("cost-centre", "7"));
         assert!(!draft.is_same_as(&registered));

@@ -33,6 +33,7 @@ fn accepted_events_are_read_for_what_they_mean() {
             Event::Tagged(service) => format!("tags of {service}"),
             Event::Sweep => "sweep".to_owned(),
             Event::Explain(event) => format!("explain {}", event["detail-type"]),
+            Event::Report(asked) => format!("report of {} days", asked.days),
             Event::Ignored { reason } => format!("ignored: {reason}"),
         };
         writeln!(read_as, "{name}: {meaning}").unwrap();

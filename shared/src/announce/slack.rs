@@ -1,44 +1,42 @@
-//! Slack: one message for each deployment, kept true by updating it in place.
+//! Slack: one message for each deployment, kept true by updating it in place, with the details in its thread.
 //!
 //! With a bot token the message is posted once with
 //! [chat.postMessage](https://docs.slack.dev/reference/methods/chat.postMessage) and then edited with
 //! [chat.update](https://docs.slack.dev/reference/methods/chat.update). An
 //! [incoming webhook](https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks) can't edit, so it is
-//! only told the outcome. Both speak through the HTTP stack of the SDK: one TLS provider, one place to cut the wire in
-//! a test.
+//! told the outcome, and the start only where a rollout takes long.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::future::Future;
 
 use aws_sdk_ssm::Client;
-use aws_smithy_runtime_api::client::http::{HttpConnector, SharedHttpConnector};
-use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
-use aws_smithy_types::body::SdkBody;
-use aws_smithy_types::byte_stream::ByteStream;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
-use super::message::render;
-use crate::error::{Error, from_sdk};
+use super::delivery::{Answer, RETRY_AFTER_DEFAULT, Refusal, insist};
+use super::message::{Details, Message, details, render};
+use crate::error::Error;
+use crate::http::{Http, Response};
 use crate::platform::Platform;
 use crate::record::Record;
+use crate::secrets::Secret;
 use crate::settings::SlackSettings;
 
-/// How often a request is repeated in one invocation when Slack does not answer as it should. A 429 does not count.
-const ATTEMPTS_MAX: u32 = 3;
-/// How long to wait where Slack says 429 and not for how long.
-const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
+const SINK: &str = "Slack";
+
+/// How long a rollout takes before a webhook is told that it goes on.
+const LONG: TimeDelta = TimeDelta::minutes(5);
+
+/// In place of the id of a message that a webhook has taken: Slack does not tell it.
+const WEBHOOK: &str = "webhook";
 
 /// Slack's API.
 #[derive(Debug)]
 pub struct Slack {
-    http: SharedHttpConnector,
-    ssm: Client,
+    http: Http,
     settings: SlackSettings,
     platform: Platform,
-    /// Read at the first message and again when Slack refuses it: it may have been rotated.
-    secret: Mutex<Option<SecretString>>,
+    secret: Secret,
 }
 
 /// What came of a message.
@@ -55,62 +53,87 @@ pub enum Sent {
     Updated,
     /// This state is not for this way of telling.
     NothingToSay,
-}
-
-/// What Slack answered.
-#[derive(Debug, PartialEq, Eq)]
-enum Answer {
-    Ok(Value),
-    /// Not now, but after this long.
-    Limited(Duration),
-    /// `ok: false`, with Slack's error code.
-    Refused(String),
-    /// A server error, or an answer that can't be read.
-    Broken(String),
+    /// This state is not for this way of telling yet.
+    NotYet,
 }
 
 impl Slack {
     /// Slack over `http`, with its secret in the Parameter Store.
     #[must_use]
-    pub fn new(http: SharedHttpConnector, ssm: Client, settings: SlackSettings, platform: Platform) -> Self {
-        Self { http, ssm, settings, platform, secret: Mutex::default() }
+    pub fn new(http: Http, ssm: Client, settings: SlackSettings, platform: Platform) -> Self {
+        let secret = Secret::new(ssm, &settings.secret_name, SINK, "a bot token or the URL of an incoming webhook");
+        Self { http, settings, platform, secret }
     }
 
     /// Brings Slack up to `record`.
     ///
     /// # Errors
-    /// [`Error::Slack`]; [`Error::Aws`] where the secret can't be read.
-    pub async fn send(
-        &self,
-        record: &Record,
-        environment: Option<&str>,
-        deadline: DateTime<Utc>,
-    ) -> Result<Sent, Error> {
-        let message = render(record, environment);
-        let body = with(
-            &Map::new(),
-            [
-                ("text", json!(message.text)),
-                ("blocks", message.blocks),
-                ("unfurl_links", json!(false)),
-                ("unfurl_media", json!(false)),
-            ],
-        );
-        let secret = self.secret().await?;
-        if secret.expose_secret().starts_with("https://") || secret.expose_secret().starts_with("http://") {
-            if record.state.is_open() {
-                return Ok(Sent::NothingToSay);
+    /// [`Error::Sink`]; [`Error::Aws`] where the secret can't be read.
+    pub async fn send(&self, record: &Record, deadline: DateTime<Utc>) -> Result<Sent, Error> {
+        let body = &body_of(&render(record));
+        let send = |secret: SecretString| async move {
+            match is_url(&secret) {
+                true => self.tell_webhook(&secret, record, body, deadline).await,
+                false => self.post_or_update(&secret, record, body, deadline).await,
             }
-            let url = secret.expose_secret().to_owned();
-            self.call(&url, None, &body, deadline).await?.map_err(|code| self.refusal(&code))?;
-            return Ok(Sent::Updated);
+        };
+        self.with_secret(send).await
+    }
+
+    /// Posts what people may want to know beyond the message of `record` into its thread; the id of that reply, or `None`
+    /// where there is nothing to say.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn send_details(&self, record: &Record, deadline: DateTime<Utc>) -> Result<Option<String>, Error> {
+        let (Some(channel), Some(thread), Some(Details { message, broadcast })) =
+            (&record.slack_channel, &record.slack_ts, details(record))
+        else {
+            return Ok(None);
+        };
+        if thread == WEBHOOK || is_url(&self.secret.read().await?) {
+            return Ok(None);
         }
-        let mut answer = self.post_or_update(&secret, record, &body, deadline).await?;
-        if answer.as_ref().is_err_and(|code| is_about_token(code)) {
-            self.forget_secret();
-            answer = self.post_or_update(&self.secret().await?, record, &body, deadline).await?;
+        let place = [("channel", json!(channel)), ("thread_ts", json!(thread)), ("reply_broadcast", json!(broadcast))];
+        let body = &with(&body_of(&message), place);
+        let post = |token: SecretString| async move { self.method("chat.postMessage", &token, body, deadline).await };
+        let answer = self.with_secret(post).await?;
+        Ok(Some(text(&answer, "ts")))
+    }
+
+    /// Calls with the secret, and once more with a fresh one where Slack does not take it.
+    async fn with_secret<T, F: Future<Output = Result<T, Refusal>>>(
+        &self,
+        call: impl Fn(SecretString) -> F,
+    ) -> Result<T, Error> {
+        let mut answer = call(self.secret.read().await?).await;
+        let is_about_secret = |code: &str| is_about_token(code) || is_about_webhook(code);
+        if answer.as_ref().is_err_and(|refusal| is_about_secret(&refusal.reason)) {
+            self.secret.forget();
+            answer = call(self.secret.read().await?).await;
         }
-        answer.map_err(|code| self.refusal(&code))
+        answer.map_err(|refusal| advised(refusal).of(SINK))
+    }
+
+    async fn tell_webhook(
+        &self,
+        url: &SecretString,
+        record: &Record,
+        body: &Map<String, Value>,
+        deadline: DateTime<Utc>,
+    ) -> Result<Sent, Refusal> {
+        let is_start = record.state.is_open();
+        if is_start && record.slack_ts.is_some() {
+            return Ok(Sent::NothingToSay);
+        }
+        if is_start && record.started_at.is_none_or(|started| self.platform.now() - started < LONG) {
+            return Ok(Sent::NotYet);
+        }
+        self.call(url.expose_secret(), None, body, deadline).await?;
+        Ok(match is_start {
+            true => Sent::Posted { channel: WEBHOOK.into(), ts: WEBHOOK.into() },
+            false => Sent::Updated,
+        })
     }
 
     /// Edits the message that the record knows of; posts one where it knows none, or where it was deleted.
@@ -120,16 +143,18 @@ impl Slack {
         record: &Record,
         body: &Map<String, Value>,
         deadline: DateTime<Utc>,
-    ) -> Result<Result<Sent, String>, Error> {
-        if let (Some(channel), Some(ts)) = (&record.slack_channel, &record.slack_ts) {
+    ) -> Result<Sent, Refusal> {
+        if let (Some(channel), Some(ts)) = (&record.slack_channel, &record.slack_ts)
+            && ts != WEBHOOK
+        {
             let body = with(body, [("channel", json!(channel)), ("ts", json!(ts))]);
-            match self.method("chat.update", token, &body, deadline).await? {
-                Ok(_) => return Ok(Ok(Sent::Updated)),
-                Err(code) if code == "message_not_found" => {}
-                Err(code) => return Ok(Err(code)),
+            match self.method("chat.update", token, &body, deadline).await {
+                Err(refusal) if refusal.reason == "message_not_found" => {}
+                answer => return answer.map(|_| Sent::Updated),
             }
         }
-        let channel = record.slack_channel.as_ref().or(self.settings.channel.as_ref()).ok_or_else(|| Error::Slack {
+        let channel = record.slack_channel.as_ref().filter(|channel| *channel != WEBHOOK);
+        let channel = channel.or(self.settings.channel.as_ref()).ok_or_else(|| Refusal {
             reason: "there is no channel for it; set the stack's SlackChannel, or the service's tag tidegate:channel"
                 .into(),
             transient: false,
@@ -140,10 +165,8 @@ impl Slack {
             "event_payload": {"id": record.id, "service": record.service, "cluster": record.cluster},
         });
         let body = with(body, [("channel", json!(channel)), ("metadata", metadata)]);
-        Ok(self.method("chat.postMessage", token, &body, deadline).await?.map(|answer| {
-            let text = |key: &str| answer.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-            Sent::Posted { channel: text("channel"), ts: text("ts") }
-        }))
+        let answer = self.method("chat.postMessage", token, &body, deadline).await?;
+        Ok(Sent::Posted { channel: text(&answer, "channel"), ts: text(&answer, "ts") })
     }
 
     async fn method(
@@ -152,97 +175,50 @@ impl Slack {
         token: &SecretString,
         body: &Map<String, Value>,
         deadline: DateTime<Utc>,
-    ) -> Result<Result<Value, String>, Error> {
+    ) -> Result<Value, Refusal> {
         self.call(&format!("{}/{method}", self.settings.api), Some(token), body, deadline).await
     }
 
-    /// Calls Slack, waiting out its limits and repeating what did not reach it, as long as the invocation has time.
-    /// The inner result is Slack's own word.
     async fn call(
         &self,
         url: &str,
         token: Option<&SecretString>,
         body: &Map<String, Value>,
         deadline: DateTime<Utc>,
-    ) -> Result<Result<Value, String>, Error> {
-        let mut attempts = 0;
-        loop {
-            let (wait, reason) = match self.request(url, token, body).await {
-                Answer::Ok(answer) => return Ok(Ok(answer)),
-                Answer::Refused(code) if !is_transient(&code) => return Ok(Err(code)),
-                Answer::Limited(wait) => (wait, "it limits our rate (429)".to_owned()),
-                Answer::Refused(reason) | Answer::Broken(reason) => {
-                    attempts += 1;
-                    (Duration::from_secs(1 << attempts.min(4)), reason)
-                }
-            };
-            if attempts >= ATTEMPTS_MAX || !self.platform.sleep_before(deadline, wait).await {
-                return Err(Error::Slack { reason, transient: true });
-            }
-        }
-    }
-
-    async fn request(&self, url: &str, token: Option<&SecretString>, body: &Map<String, Value>) -> Answer {
-        let mut request = HttpRequest::new(SdkBody::from(json!(body).to_string()));
-        if request.set_method("POST").is_err() || request.set_uri(url).is_err() {
-            return Answer::Refused("invalid_url".into());
-        }
-        request.headers_mut().insert("content-type", "application/json; charset=utf-8");
-        if let Some(token) = token {
-            request.headers_mut().insert("authorization", format!("Bearer {}", token.expose_secret()));
-        }
-        // The error of a connection may hold the URL, and a webhook's URL is its secret.
-        let Ok(response) = self.http.call(request).await else {
-            return Answer::Broken("the connection failed".into());
+    ) -> Result<Value, Refusal> {
+        let mut headers = vec![("content-type", "application/json; charset=utf-8".to_owned())];
+        headers.extend(token.map(|token| ("authorization", format!("Bearer {}", token.expose_secret()))));
+        let body = json!(body).to_string();
+        let request = async || match self.http.post(url, &headers, body.clone()).await {
+            Ok(response) => read_answer(&response),
+            Err(reason) => Answer::Broken(reason.into()),
         };
-        let status = response.status().as_u16();
-        let retry_after = response.headers().get("retry-after").and_then(|seconds| seconds.trim().parse().ok());
-        let body = match ByteStream::new(response.into_body()).collect().await {
-            Ok(body) => body.into_bytes(),
-            Err(_) => return Answer::Broken("its answer broke off".into()),
-        };
-        read_answer(status, retry_after, &body)
+        insist(&self.platform, deadline, request).await
     }
+}
 
-    async fn secret(&self) -> Result<SecretString, Error> {
-        if let Some(secret) = self.secret.lock().unwrap_or_else(PoisonError::into_inner).clone() {
-            return Ok(secret);
-        }
-        let name = &self.settings.secret_name;
-        let answer = self.ssm.get_parameter().name(name).with_decryption(true).send().await;
-        let answer = answer.map_err(|error| match from_sdk("GetParameter", name, &error) {
-            error if error.code() == Some("ParameterNotFound") => Error::Slack {
-                reason: format!(
-                    "there is no parameter {name}; put a bot token or the URL of an incoming webhook into a \
-                     SecureString of that name"
-                ),
-                transient: false,
-            },
-            error => error,
-        })?;
-        let value = answer.parameter.and_then(|parameter| parameter.value).unwrap_or_default();
-        let secret = SecretString::from(value.trim().to_owned());
-        *self.secret.lock().unwrap_or_else(PoisonError::into_inner) = Some(secret.clone());
-        Ok(secret)
-    }
+/// Whether there are details of `record` that are not in the thread of its message yet.
+#[must_use]
+pub fn owes_details(record: &Record) -> bool {
+    let has_thread = record.slack_ts.as_ref().is_some_and(|ts| ts != WEBHOOK);
+    has_thread && record.slack_details_ts.is_none() && details(record).is_some()
+}
 
-    fn forget_secret(&self) {
-        *self.secret.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
+/// Whether the secret is that of a webhook.
+fn is_url(secret: &SecretString) -> bool {
+    secret.expose_secret().starts_with("https://") || secret.expose_secret().starts_with("http://")
+}
 
-    /// What the operator can do about Slack's refusals.
-    fn refusal(&self, code: &str) -> Error {
-        let advice = match code {
-            "not_in_channel" | "channel_not_found" | "is_archived" => {
-                "; invite the bot to the channel, and use the channel's id"
-            }
-            "missing_scope" => "; the bot needs the scope chat:write",
-            code if is_about_token(code) => "; put a valid bot token into the SSM parameter",
-            "no_service" | "invalid_token" | "no_active_hooks" => "; the incoming webhook is gone, make a new one",
-            _ => "",
-        };
-        Error::Slack { reason: format!("{code}{advice}"), transient: false }
-    }
+fn body_of(message: &Message) -> Map<String, Value> {
+    with(
+        &Map::new(),
+        [
+            ("text", json!(message.text)),
+            ("blocks", message.blocks.clone()),
+            ("unfurl_links", json!(false)),
+            ("unfurl_media", json!(false)),
+        ],
+    )
 }
 
 /// `body` with more fields.
@@ -252,8 +228,40 @@ fn with<const N: usize>(body: &Map<String, Value>, more: [(&str, Value); N]) -> 
     body
 }
 
+fn text(answer: &Value, key: &str) -> String {
+    answer.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// What the operator can do about Slack's refusals.
+fn advised(Refusal { reason, transient }: Refusal) -> Refusal {
+    let advice = match reason.as_str() {
+        "not_in_channel" | "channel_not_found" | "is_archived" => {
+            "; invite the bot to the channel, and use the channel's id"
+        }
+        "missing_scope" => "; the bot needs the scope chat:write",
+        code if is_about_token(code) => "; put a valid bot token into the SSM parameter",
+        code if is_about_webhook(code) => {
+            "; the incoming webhook is gone, make a new one and put its URL into the SSM parameter"
+        }
+        _ => "",
+    };
+    Refusal { reason: format!("{reason}{advice}"), transient }
+}
+
+/// Whether it is an error code of Slack's: a few words in lower case.
+fn is_code(code: &str) -> bool {
+    let is_fit = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+    !code.is_empty() && code.len() <= 60 && code.bytes().all(is_fit)
+}
+
 fn is_about_token(code: &str) -> bool {
     matches!(code, "invalid_auth" | "not_authed" | "token_revoked" | "token_expired" | "account_inactive")
+}
+
+/// [Errors](https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks#handling_errors) of a webhook that
+/// is not there, as after it was made anew.
+fn is_about_webhook(code: &str) -> bool {
+    matches!(code, "no_service" | "invalid_token" | "no_active_hooks" | "no_team" | "team_disabled")
 }
 
 /// [Errors](https://docs.slack.dev/reference/methods/chat.postMessage#errors) that may pass.
@@ -264,21 +272,24 @@ fn is_transient(code: &str) -> bool {
     )
 }
 
-/// The Web API answers 200 with `ok: false` when it refuses; a webhook answers `ok`, or an error code with 4xx.
-fn read_answer(status: u16, retry_after_secs: Option<u64>, body: &[u8]) -> Answer {
-    let text = || String::from_utf8_lossy(body.get(..body.len().min(100)).unwrap_or_default()).trim().to_owned();
+/// The Web API answers 200 with `ok: false` when it refuses; a webhook answers `ok`, or an error code with 4xx. Nothing
+/// else is repeated: who answers in Slack's place may name the URL, which is a secret.
+fn read_answer(Response { status, retry_after, body }: &Response) -> Answer<Value> {
+    let text = || str::from_utf8(body).unwrap_or_default().trim();
+    let refused = |code: &str| match code {
+        code if !is_code(code) => Answer::Refused(format!("HTTP status {status}")),
+        code if is_transient(code) => Answer::Broken(code.to_owned()),
+        code => Answer::Refused(code.to_owned()),
+    };
     match status {
-        429 => Answer::Limited(retry_after_secs.map_or(RETRY_AFTER_DEFAULT, Duration::from_secs)),
+        429 => Answer::Limited(retry_after.unwrap_or(RETRY_AFTER_DEFAULT)),
         500.. => Answer::Broken(format!("HTTP status {status}")),
         _ => match serde_json::from_slice::<Value>(body) {
             Ok(answer) if answer.get("ok") == Some(&Value::Bool(true)) => Answer::Ok(answer),
-            Ok(answer) => {
-                let code = answer.get("error").and_then(Value::as_str);
-                Answer::Refused(code.map_or_else(|| format!("HTTP status {status}"), str::to_owned))
-            }
-            Err(_) if status == 200 && text() == "ok" => Answer::Ok(Value::Null),
-            Err(_) if status == 200 => Answer::Broken("its answer can't be read".into()),
-            Err(_) => Answer::Refused(text()),
+            Ok(answer) => refused(answer.get("error").and_then(Value::as_str).unwrap_or_default()),
+            Err(_) if *status == 200 && text() == "ok" => Answer::Ok(Value::Null),
+            Err(_) if *status == 200 => Answer::Broken("its answer can't be read".into()),
+            Err(_) => refused(text()),
         },
     }
 }
@@ -286,6 +297,16 @@ fn read_answer(status: u16, retry_after_secs: Option<u64>, body: &[u8]) -> Answe
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
+    use crate::diagnosis::{Diagnosis, LogTail};
+    use crate::record::State;
+    use crate::record::tests::record;
+
+    fn read_answer(status: u16, retry_after_secs: Option<u64>, body: &[u8]) -> Answer<Value> {
+        let retry_after = retry_after_secs.map(Duration::from_secs);
+        super::read_answer(&Response { status, retry_after, body: body.to_vec() })
+    }
 
     #[test]
     fn http_200_with_ok_false_is_a_refusal() {
@@ -303,6 +324,63 @@ mod tests {
     fn a_webhook_answers_in_plain_words() {
         assert_eq!(read_answer(200, None, b"ok"), Answer::Ok(Value::Null));
         assert_eq!(read_answer(404, None, b"no_service"), Answer::Refused("no_service".into()));
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_again() {
+        for code in ["internal_error", "fatal_error", "service_unavailable", "ratelimited", "request_timeout"] {
+            let body = format!("{{\"ok\":false,\"error\":\"{code}\"}}");
+            assert_eq!(read_answer(200, None, body.as_bytes()), Answer::Broken(code.into()));
+        }
+    }
+
+    /// A proxy on the way may answer with a page that names the URL, which is a secret.
+    #[test]
+    fn only_an_error_code_is_ever_repeated() {
+        let page = b"<p>The requested URL /services/T0/B0/hunter2 was not found".as_slice();
+        assert_eq!(read_answer(404, None, page), Answer::Refused("HTTP status 404".into()));
+        assert_eq!(read_answer(403, None, b"services/hunter2"), Answer::Refused("HTTP status 403".into()));
+        let json = br#"{"ok":false,"error":"no /services/T0/B0/hunter2"}"#;
+        assert_eq!(read_answer(400, None, json), Answer::Refused("HTTP status 400".into()));
+        assert_eq!(read_answer(200, None, json), Answer::Refused("HTTP status 200".into()));
+        for body in [b"".as_slice(), b"{}", b"null", b"\xff\xfe", &[b'x'; 200]] {
+            assert_eq!(read_answer(400, None, body), Answer::Refused("HTTP status 400".into()), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn refusals_that_people_meet_say_what_to_do() {
+        for (code, advice) in [
+            ("channel_not_found", "invite the bot"),
+            ("not_in_channel", "invite the bot"),
+            ("is_archived", "invite the bot"),
+            ("missing_scope", "chat:write"),
+            ("invalid_auth", "SSM parameter"),
+            ("token_revoked", "SSM parameter"),
+            ("no_service", "make a new one"),
+            ("no_active_hooks", "make a new one"),
+        ] {
+            let Refusal { reason, transient } = advised(Refusal { reason: code.into(), transient: false });
+            assert!(reason.starts_with(&format!("{code}; ")) && reason.contains(advice) && !transient, "{reason}");
+        }
+        let other = Refusal { reason: "restricted_action".into(), transient: false };
+        assert_eq!(advised(other.clone()), other);
+    }
+
+    #[test]
+    fn details_are_owed_once_and_to_a_thread() {
+        let log = LogTail { lines: vec!["no route".into()], ..LogTail::default() };
+        let diagnosis = Diagnosis { log: Some(log), ..Diagnosis::default() };
+        let posted = Record { slack_ts: Some("1.1".into()), diagnosis: Some(diagnosis), ..record(State::Failed) };
+        assert!(owes_details(&posted));
+        for told in [
+            Record { slack_details_ts: Some("1.2".into()), ..posted.clone() },
+            Record { slack_ts: None, ..posted.clone() },
+            Record { slack_ts: Some(WEBHOOK.into()), ..posted.clone() },
+            Record { state: State::Succeeded, ..posted },
+        ] {
+            assert!(!owes_details(&told), "{told:?}");
+        }
     }
 
     #[test]

@@ -266,7 +266,7 @@ impl Pass<'_> {
         match effect.await {
             Ok((revision, updated)) => {
                 let notes = plan.notes.iter().cloned().chain(notes).collect();
-                let rolling = self.settle(&record, &updated, Some(revision), notes).await?;
+                let rolling = self.settle(seen, &record, &updated, Some(revision), notes).await?;
                 Ok(rolling.map(|rolling| made(Action::Deploy, "deploy", &rolling)))
             }
             // The platform will try again, and whoever comes then finds the intention and its expired lease.
@@ -355,12 +355,13 @@ impl Pass<'_> {
         let Seen { service, history, .. } = seen;
         let revision = service.primary().map(|primary| primary.task_definition.clone());
         let Some(record) = history.current() else { return Ok(None) };
-        let rolling = self.settle(record, service, revision, record.notes.clone()).await?;
+        let rolling = self.settle(seen, record, service, revision, record.notes.clone()).await?;
         Ok(rolling.map(|rolling| Decision { reason: ADOPTED.into(), ..made(Action::Record, "adopt", &rolling) }))
     }
 
     async fn settle(
         &self,
+        seen: &Seen,
         record: &Record,
         service: &Service,
         revision: Option<String>,
@@ -374,12 +375,16 @@ impl Pass<'_> {
             });
         };
         let reason = record.reason.clone();
-        let Some(mut rolling) = record.advanced(State::Rolling, reason, self.deployer.platform.now()) else {
-            return Ok(None);
-        };
+        // Who adopts it may come minutes later. ECS's clock is not ours: it was neither before the intention nor after now.
+        let now = self.deployer.platform.now();
+        let started = primary.created().unwrap_or(now).max(record.detected_at).min(now);
+        let Some(mut rolling) = record.advanced(State::Rolling, reason, started) else { return Ok(None) };
         rolling.ecs_deployment_id = Some(primary.id.clone());
         rolling.revision_to = revision.or(rolling.revision_to);
         rolling.notes = notes;
+        rolling.service_deployment_arn = service.current_service_deployment.clone();
+        rolling.deadline_at =
+            rolling.started_at.map(|started| started + ServiceTags::read(&seen.service.tags).deadline);
         Ok(match self.deployer.store.settle(record, &rolling).await? {
             Written::Yes => Some(rolling),
             Written::Outrun => None,
@@ -396,9 +401,9 @@ impl Pass<'_> {
 
     /// What somebody else has changed in the task definition since our last deployment that stayed.
     async fn changed_by_others(&self, seen: &Seen, base: &TaskDefinition) -> Result<Vec<String>, Error> {
-        let is_ours = |record: &&Record| record.origin != Origin::External && record.has_stayed();
-        let ours = seen.history.records.iter().find(is_ours).and_then(|record| record.revision_to.as_deref());
-        let Some(ours) = ours.filter(|ours| *ours != base.arn) else { return Ok(Vec::new()) };
+        let Some(ours) = seen.history.our_last_revision().filter(|ours| *ours != base.arn) else {
+            return Ok(Vec::new());
+        };
         let ours = self.revisions.revision(ours).await?;
         Ok(ours.map(|ours| base.differences_from(&ours)).unwrap_or_default())
     }

@@ -4,8 +4,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::decide::{Plan, Skip};
 use super::pass::{Pass, Seen};
-use crate::image::{Reference, short_digest};
-use crate::record::{Origin, Record, ServiceItem, State, Told, millis, record_id};
+use crate::image::short_digest;
+use crate::record::external::external;
+use crate::record::{Origin, Record, ServiceItem, State, millis, record_id};
 use crate::tags::ServiceTags;
 use crate::task_definition::TaskDefinition;
 
@@ -42,6 +43,7 @@ impl Pass<'_> {
     /// A record that says no more than which service and which repository it is about.
     fn blank(&self, seen: &Seen, id: String, state: State, now: DateTime<Utc>) -> Record {
         Record {
+            environment: self.deployer.environment.clone(),
             origin: self.origin,
             generation: seen.history.generation() + 1,
             repository: seen.repository.name.clone(),
@@ -97,45 +99,8 @@ impl Pass<'_> {
 
     /// The record of the PRIMARY deployment, if somebody else has made it and it is not known yet.
     pub(super) fn external(&self, seen: &Seen, now: DateTime<Utc>) -> Option<Record> {
-        let (primary, base) = (seen.service.primary()?, seen.base.as_ref()?);
-        // It may be the work of a handler that died.
-        let is_ours = seen.history.current().is_some_and(|current| current.state == State::Intended);
-        if is_ours || seen.history.knows(&primary.id) {
-            return None;
-        }
-        let state = match primary.rollout_state.as_str() {
-            "IN_PROGRESS" => State::Rolling,
-            "FAILED" => State::Failed,
-            _ => State::Succeeded,
-        };
-        let before = seen.history.records.iter().find(|record| record.has_stayed());
-        let image = base.images_of(&seen.repository).find_map(|(_, image)| Reference::parse(image));
-        let digest = image.and_then(|image| image.digest).unwrap_or_default();
-        let tag = image.and_then(|image| image.tag).or_else(|| base.image_tag(&seen.repository));
-        let started = primary.created().unwrap_or(now);
-        // It came before whatever is written with it.
-        let id =
-            record_id(&seen.service.id, &primary.id, seen.history.generation() + 1, now - TimeDelta::milliseconds(1));
-        // What ended before we saw it is no news.
-        let told = Told::everyone(if state.is_open() { 0 } else { 1 });
-        Some(Record {
-            reason: match seen.history.item {
-                Some(_) => "somebody else has deployed this, not Tidegate".into(),
-                None => "it ran before Tidegate first deployed".into(),
-            },
-            origin: Origin::External,
-            tag: tag.unwrap_or_default().to_owned(),
-            digest: digest.to_owned(),
-            digest_from: before.map(|before| before.digest.clone()).filter(|digest| !digest.is_empty()),
-            revision_from: before.and_then(|before| before.revision_to.clone()),
-            revision_to: Some(base.arn.clone()),
-            ecs_deployment_id: Some(primary.id.clone()),
-            event_id: String::new(),
-            started_at: Some(started),
-            finished_at: (!state.is_open()).then_some(started),
-            told,
-            ..self.blank(seen, id, state, now)
-        })
+        let found = external(&seen.service, seen.base.as_ref()?, &seen.repository, &seen.history, now)?;
+        Some(Record { environment: self.deployer.environment.clone(), ..found })
     }
 }
 
@@ -167,6 +132,6 @@ fn unsettled(seen: &Seen) -> Option<&Record> {
 
 /// Digest or tag that the service runs, as its task definition names it.
 fn running(base: &TaskDefinition, seen: &Seen) -> Option<String> {
-    let reference = base.images_of(&seen.repository).find_map(|(_, image)| Reference::parse(image))?;
+    let reference = base.image_of(&seen.repository)?;
     reference.digest.or(reference.tag).map(str::to_owned)
 }

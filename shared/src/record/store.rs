@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Put, TransactWriteItem, Update};
+use chrono::NaiveDate;
 use serde::Serialize;
 
-use super::{History, Record, ServiceItem, Sink};
+use super::{History, Live, Progress, Record, ServiceItem, Sink, State};
 use crate::error::{Error, from_sdk};
 use crate::events::ServiceRef;
+use crate::provenance::Provenance;
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -17,12 +19,48 @@ type Item = HashMap<String, AttributeValue>;
 const SERVICE: &str = "SERVICE";
 /// What the sort key of a record begins with.
 const DEPLOYMENT: &str = "DEPLOYMENT#";
+/// What the sort key of that which runs begins with.
+const LIVE: &str = "LIVE#";
 /// Partition and sort key of the sweep's place.
 const SWEEP: &str = "SWEEP";
 
 /// How many of a service's records its history holds. Deployments of one service that are open at once are few; the
 /// rest is for telling whether a digest has failed before.
 const RECORDS_READ: i32 = 25;
+
+/// The index of records that are not at rest, its hash key, and that key's value. The notify function's sweep reads it.
+const OPEN: &str = "open";
+/// The index of deployments by day, and its hash key: the UTC date.
+const DAYS: &str = "days";
+const DAY: &str = "day";
+/// The index of deployments that have succeeded and were not taken back, and its hash key: `<cluster>/<service>`.
+const GOOD: &str = "good";
+/// The index of what runs everywhere, its hash key, and that key's value.
+const INDEX_OF_LIVE: &str = "live";
+
+/// What changes of a record beside its state.
+const KEPT_BESIDE_THE_STATE: &[&str] = &[
+    "pk",
+    "sk",
+    "slack_channel",
+    "slack_ts",
+    "slack_details_ts",
+    "slack_told",
+    "sns_told",
+    "amazon_q_told",
+    "newrelic_told",
+    "cdevents_told",
+    "webhook_told",
+    "metrics_told",
+    "tell_after",
+    "telling_until",
+    "progress",
+    "provenance",
+    "provenance_from",
+    "tag_from",
+];
+
+const EXISTS: &str = "attribute_exists(pk)";
 
 /// What came of a conditional write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +69,29 @@ pub enum Written {
     Yes,
     /// Somebody else has written first: read again.
     Outrun,
+}
+
+/// A record that is not at rest, as the index shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenRecord {
+    /// The service; its ARN is not in the index.
+    pub service: ServiceRef,
+    /// Id of the record.
+    pub id: String,
+    /// ECS's id of the deployment.
+    pub ecs_deployment_id: Option<String>,
+}
+
+impl OpenRecord {
+    fn read(item: Item) -> Option<Self> {
+        let text = |name: &str| item.get(name).and_then(|value| value.as_s().ok());
+        let (cluster, service) = text("pk")?.strip_prefix("SERVICE#")?.split_once('/')?;
+        Some(Self {
+            service: ServiceRef { cluster: cluster.to_owned(), service: service.to_owned(), arn: String::new() },
+            id: text("id")?.clone(),
+            ecs_deployment_id: text("ecs_deployment_id").cloned(),
+        })
+    }
 }
 
 /// The table.
@@ -70,16 +131,25 @@ impl Store {
         for item in answer.items.unwrap_or_default() {
             match item.get("sk").and_then(|sk| sk.as_s().ok()).map(String::as_str) {
                 Some(SERVICE) => history.item = Some(read(item, service)?),
+                Some(sk) if sk.starts_with(LIVE) => history.live.push(read(item, service)?),
                 Some(sk) if sk.starts_with(DEPLOYMENT) => history.records.push(read(item, service)?),
                 _ => {}
             }
         }
         let missing = history.item.as_ref().filter(|item| !item.record.is_empty() && history.current().is_none());
-        if let Some(record) = missing.map(|item| format!("{DEPLOYMENT}{}", item.record)) {
-            let record = self.item(key(partition(service), record), service).await?;
-            history.records.extend(record.map(|record| read(record, service)).transpose()?);
+        if let Some(id) = missing.map(|item| item.record.clone()) {
+            history.records.extend(self.record(service, &id).await?);
         }
         Ok(history)
+    }
+
+    /// One record, or `None` where there is none of this id.
+    ///
+    /// # Errors
+    /// [`Error::Aws`]; [`Error::Input`] where it can't be read.
+    pub async fn record(&self, service: &ServiceRef, id: &str) -> Result<Option<Record>, Error> {
+        let item = self.item(key(partition(service), format!("{DEPLOYMENT}{id}")), service).await?;
+        item.map(|item| read(item, service)).transpose()
     }
 
     async fn item(&self, key: Item, resource: impl ToString) -> Result<Option<Item>, Error> {
@@ -143,6 +213,7 @@ impl Store {
         let mut writes = vec![TransactWriteItem::builder().put(built(put.build())?).build()];
         for record in records {
             writes.push(self.put_record(record, seen.records.iter().find(|known| known.id == record.id))?);
+            writes.extend(self.put_live(record, seen)?);
         }
         self.transact(writes, &service).await
     }
@@ -202,13 +273,14 @@ impl Store {
         Ok(())
     }
 
-    /// Writes a record's next state, if nobody has changed it since `before` was read.
+    /// Writes a record's next state, if nobody has changed it since `before` was read, and what runs then.
     ///
     /// # Errors
     /// [`Error::Aws`].
-    pub async fn advance(&self, before: &Record, after: &Record) -> Result<Written, Error> {
-        let service = before.service_ref();
-        self.transact(vec![self.put_record(after, Some(before))?], &service).await
+    pub async fn advance(&self, seen: &History, before: &Record, after: &Record) -> Result<Written, Error> {
+        let mut writes = vec![self.put_record(after, Some(before))?];
+        writes.extend(self.put_live(after, seen)?);
+        self.transact(writes, &before.service_ref()).await
     }
 
     /// Takes the telling of `record` for one invocation, until `until` (milliseconds since 1970), and returns the
@@ -217,8 +289,9 @@ impl Store {
     /// # Errors
     /// [`Error::Aws`].
     pub async fn claim_telling(&self, record: &Record, now: u64, until: u64) -> Result<Option<Record>, Error> {
-        self.update_told(record, "SET telling_until = :until", &[(":until", number(until)), (":now", number(now))])
-            .await
+        let free = "attribute_exists(pk) AND (attribute_not_exists(telling_until) OR telling_until < :now)";
+        let values = [(":until", number(until)), (":now", number(now))];
+        self.update(record, "SET telling_until = :until", free, &values).await
     }
 
     /// Notes that `sink` has told `version`, and returns the record as it is now.
@@ -227,7 +300,7 @@ impl Store {
     /// [`Error::Aws`].
     pub async fn told(&self, record: &Record, sink: Sink, version: u64) -> Result<Option<Record>, Error> {
         let expression = format!("SET {} = :version", sink.attribute());
-        self.update_told(record, &expression, &[(":version", number(version))]).await
+        self.update(record, &expression, EXISTS, &[(":version", number(version))]).await
     }
 
     /// Notes where the Slack message of `record` is, before anything else can fail.
@@ -241,9 +314,10 @@ impl Store {
         ts: &str,
         version: u64,
     ) -> Result<Option<Record>, Error> {
-        self.update_told(
+        self.update(
             record,
             "SET slack_channel = :channel, slack_ts = :ts, slack_told = :version",
+            EXISTS,
             &[
                 (":channel", AttributeValue::S(channel.into())),
                 (":ts", AttributeValue::S(ts.into())),
@@ -253,34 +327,144 @@ impl Store {
         .await
     }
 
+    /// Notes Slack's id of the details of `record`.
+    ///
+    /// # Errors
+    /// [`Error::Aws`].
+    pub async fn details_posted(&self, record: &Record, ts: &str) -> Result<Option<Record>, Error> {
+        let value = AttributeValue::S(ts.into());
+        self.update(record, "SET slack_details_ts = :ts", EXISTS, &[(":ts", value)]).await
+    }
+
+    /// Notes how far the rollout of `record` has come, so that Slack is told again.
+    ///
+    /// # Errors
+    /// [`Error::Aws`].
+    pub async fn progressed(&self, record: &Record, progress: Progress) -> Result<Option<Record>, Error> {
+        let values = [
+            (":progress", value(&progress)?),
+            (":stale", number(record.version - 1)),
+            (":version", number(record.version)),
+        ];
+        self.update(record, "SET progress = :progress, slack_told = :stale", "version = :version", &values).await
+    }
+
+    /// Notes where the images of `record` come from.
+    ///
+    /// # Errors
+    /// [`Error::Aws`].
+    pub async fn traced(
+        &self,
+        record: &Record,
+        provenance: &Provenance,
+        from: Option<&Provenance>,
+        tag_from: Option<&str>,
+    ) -> Result<Option<Record>, Error> {
+        let mut changes = vec!["provenance = :to"];
+        let mut values = vec![(":to", value(provenance)?)];
+        if let Some(from) = from {
+            changes.push("provenance_from = :from");
+            values.push((":from", value(from)?));
+        }
+        if let Some(tag) = tag_from {
+            changes.push("tag_from = :tag");
+            values.push((":tag", AttributeValue::S(tag.into())));
+        }
+        self.update(record, &format!("SET {}", changes.join(", ")), EXISTS, &values).await
+    }
+
     /// Gives the telling of `record` back.
     ///
     /// # Errors
     /// [`Error::Aws`].
     pub async fn release_telling(&self, record: &Record) -> Result<Option<Record>, Error> {
-        self.update_told(record, "REMOVE telling_until", &[]).await
+        self.update(record, "REMOVE telling_until", EXISTS, &[]).await
     }
 
-    /// Changes what has been told of a record, beside its state: both can change at once without losing either.
-    async fn update_told(
+    /// Gives the telling of `record` back, not to be taken by a sweep before `after` (milliseconds since 1970).
+    ///
+    /// # Errors
+    /// [`Error::Aws`].
+    pub async fn postpone_telling(&self, record: &Record, after: u64) -> Result<Option<Record>, Error> {
+        let expression = "SET tell_after = :after REMOVE telling_until";
+        self.update(record, expression, EXISTS, &[(":after", number(after))]).await
+    }
+
+    /// Gives the telling of `record` back for good: nothing is left to do about it, unless it has changed meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Aws`].
+    pub async fn lay_to_rest(&self, record: &Record) -> Result<Option<Record>, Error> {
+        let values = [(":version", number(record.version))];
+        self.update(record, "REMOVE telling_until, #open", "version = :version", &values).await
+    }
+
+    /// The records that are not at rest, oldest first, at most `limit`. The index may lag behind the table by a moment.
+    ///
+    /// # Errors
+    /// [`Error::Aws`].
+    pub async fn open_records(&self, limit: i32) -> Result<Vec<OpenRecord>, Error> {
+        let answer = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name(OPEN)
+            .key_condition_expression("#open = :open")
+            .expression_attribute_names("#open", OPEN)
+            .expression_attribute_values(":open", AttributeValue::S(OPEN.into()))
+            .limit(limit)
+            .send()
+            .await
+            .map_err(|error| from_sdk("Query", "the open records", &error))?;
+        Ok(answer.items.unwrap_or_default().into_iter().filter_map(OpenRecord::read).collect())
+    }
+
+    /// The deployments that were detected on `day` (UTC), of all services, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Aws`]; [`Error::Input`] where an item can't be read.
+    pub async fn deployments_of(&self, day: NaiveDate) -> Result<Vec<Record>, Error> {
+        let mut pages = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name(DAYS)
+            .key_condition_expression("#day = :day")
+            .expression_attribute_names("#day", DAY)
+            .expression_attribute_values(":day", AttributeValue::S(day.to_string()))
+            .into_paginator()
+            .items()
+            .send();
+        let mut records = Vec::new();
+        while let Some(item) = pages.next().await {
+            let item = item.map_err(|error| from_sdk("Query", format!("the deployments of {day}"), &error))?;
+            let whose = item.get("pk").and_then(|pk| pk.as_s().ok()).cloned().unwrap_or_default();
+            records.push(read_of(item, &whose)?);
+        }
+        Ok(records)
+    }
+
+    /// Changes an attribute of a record that does not belong to its state: both can change at once without losing
+    /// either. `None` where the condition does not hold.
+    async fn update(
         &self,
         record: &Record,
         expression: &str,
+        condition: &str,
         values: &[(&str, AttributeValue)],
     ) -> Result<Option<Record>, Error> {
         let service = record.service_ref();
-        let free = values.iter().any(|(name, _)| *name == ":now");
-        let guard = match free {
-            true => "attribute_exists(pk) AND (attribute_not_exists(telling_until) OR telling_until < :now)",
-            false => "attribute_exists(pk)",
-        };
         let sent = self
             .client
             .update_item()
             .table_name(&self.table)
             .set_key(Some(record_key(record)))
             .update_expression(expression)
-            .condition_expression(guard)
+            .condition_expression(condition)
+            // A word that DynamoDB has for itself.
+            .set_expression_attribute_names(
+                expression.contains("#open").then(|| HashMap::from([("#open".into(), OPEN.into())])),
+            )
             .set_expression_attribute_values(
                 (!values.is_empty())
                     .then(|| values.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()),
@@ -297,24 +481,46 @@ impl Store {
         }
     }
 
+    /// What runs after `record`, where it has succeeded and nothing newer has: written if that is still so.
+    fn put_live(&self, record: &Record, seen: &History) -> Result<Option<TransactWriteItem>, Error> {
+        let known = seen.live_from(&record.repository).map(|live| &live.record);
+        if record.state != State::Succeeded || known.is_some_and(|known| *known >= record.id) {
+            return Ok(None);
+        }
+        let key = key(partition(&record.service_ref()), format!("{LIVE}{}", record.repository));
+        let mut item = write(&Live::of(record), key)?;
+        item.insert(INDEX_OF_LIVE.into(), AttributeValue::S(INDEX_OF_LIVE.into()));
+        let put = Put::builder().table_name(&self.table).set_item(Some(item));
+        let put = match known {
+            None => put.condition_expression("attribute_not_exists(pk)"),
+            Some(known) => put
+                .condition_expression("#record = :seen")
+                .expression_attribute_names("#record", "record")
+                .expression_attribute_values(":seen", AttributeValue::S(known.clone())),
+        };
+        Ok(Some(TransactWriteItem::builder().put(built(put.build())?).build()))
+    }
+
     /// Puts a record's state without touching what its sinks have told, if it still is what `seen` was.
     fn put_record(&self, record: &Record, seen: Option<&Record>) -> Result<TransactWriteItem, Error> {
-        let Some(seen) = seen else {
+        let mut item = write(record, record_key(record))?;
+        let (listed, mut unlisted) = lists(record, seen.is_none() && record.is_at_rest());
+        item.extend(listed);
+        if seen.is_none() {
             let put = Put::builder()
                 .table_name(&self.table)
-                .set_item(Some(write(record, record_key(record))?))
+                .set_item(Some(item))
                 .condition_expression("attribute_not_exists(pk)");
             return Ok(TransactWriteItem::builder().put(built(put.build())?).build());
-        };
-        let mut item = write(record, record_key(record))?;
-        for told in ["pk", "sk", "slack_channel", "slack_ts", "slack_told", "sns_told", "telling_until"] {
-            item.remove(told);
+        }
+        for kept in KEPT_BESIDE_THE_STATE {
+            item.remove(*kept);
         }
         let mut update = Update::builder()
             .table_name(&self.table)
             .set_key(Some(record_key(record)))
             .condition_expression("version = :seen")
-            .expression_attribute_values(":seen", number(seen.version));
+            .expression_attribute_values(":seen", number(seen.map_or(0, |seen| seen.version)));
         let mut assignments = Vec::with_capacity(item.len());
         let mut sorted: Vec<_> = item.into_iter().collect();
         sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -324,8 +530,17 @@ impl Store {
                 .expression_attribute_names(format!("#a{at}"), name)
                 .expression_attribute_values(format!(":v{at}"), value);
         }
-        let update = update.update_expression(format!("SET {}", assignments.join(", ")));
-        Ok(TransactWriteItem::builder().update(built(update.build())?).build())
+        let mut expression = format!("SET {}", assignments.join(", "));
+        // Whoever was refused the last version is not kept from this one.
+        unlisted.push("tell_after");
+        if !unlisted.is_empty() {
+            let names: Vec<String> = unlisted.iter().map(|name| format!("#{name}")).collect();
+            expression = format!("{expression} REMOVE {}", names.join(", "));
+            for name in unlisted {
+                update = update.expression_attribute_names(format!("#{name}"), name);
+            }
+        }
+        Ok(TransactWriteItem::builder().update(built(update.update_expression(expression).build())?).build())
     }
 
     async fn transact(&self, writes: Vec<TransactWriteItem>, service: &ServiceRef) -> Result<Written, Error> {
@@ -339,6 +554,24 @@ impl Store {
         }
         Err(from_sdk("TransactWriteItems", service.to_string(), &error))
     }
+}
+
+/// The attributes by which indexes list a record, and the names of those that it must not have.
+fn lists(record: &Record, at_rest: bool) -> (Item, Vec<&'static str>) {
+    let mut listed = Item::new();
+    let mut unlisted = Vec::new();
+    let day = record.detected_at.date_naive().to_string();
+    for (name, value) in [
+        (OPEN, (!at_rest).then(|| OPEN.to_owned())),
+        (DAY, (record.state != State::Skipped).then_some(day)),
+        (GOOD, (record.state == State::Succeeded).then(|| record.service_ref().to_string())),
+    ] {
+        match value {
+            Some(value) => drop(listed.insert(name.into(), AttributeValue::S(value))),
+            None => unlisted.push(name),
+        }
+    }
+    (listed, unlisted)
 }
 
 fn partition(service: &ServiceRef) -> String {
@@ -358,8 +591,17 @@ fn number(value: u64) -> AttributeValue {
 }
 
 fn read<T: serde::de::DeserializeOwned>(item: Item, service: &ServiceRef) -> Result<T, Error> {
+    read_of(item, &service.to_string())
+}
+
+fn read_of<T: serde::de::DeserializeOwned>(item: Item, whose: &str) -> Result<T, Error> {
     serde_dynamo::from_item(item)
-        .map_err(|error| Error::Input(format!("an item of {service} in the table can't be read: {error}")))
+        .map_err(|error| Error::Input(format!("an item of {whose} in the table can't be read: {error}")))
+}
+
+fn value(value: &impl Serialize) -> Result<AttributeValue, Error> {
+    serde_dynamo::to_attribute_value(value)
+        .map_err(|error| Error::Input(format!("an attribute of the table can't be written: {error}")))
 }
 
 fn write(value: &impl Serialize, key: Item) -> Result<Item, Error> {

@@ -9,8 +9,13 @@ mod explain;
 mod load;
 mod notify;
 mod orders;
+mod others;
+mod outcomes;
 mod policies;
+mod report;
+mod sinks;
 mod sweep;
+mod trace;
 mod world;
 mod world_itself;
 

@@ -30,6 +30,8 @@ const SERVICES: [(&str, &str, &str, &str, &str); 7] = [
 ];
 /// How long the disturbed time lasts.
 const CHAOS: Duration = Duration::from_secs(1800);
+/// From this case on the notify function's schedule comes round all the time, and not only in the end.
+const LOOKED_AT_FROM: u64 = 100;
 /// What was pushed before.
 const FIRST: u64 = 1_794_000_000;
 
@@ -46,6 +48,8 @@ struct Case {
     loss: u32,
     announced: BTreeSet<String>,
     pushes: u64,
+    /// Whether the notify function's schedule comes round while all is disturbed.
+    is_looked_at: bool,
     start: tokio::time::Instant,
 }
 
@@ -93,6 +97,7 @@ impl Case {
             loss,
             announced: BTreeSet::new(),
             pushes: 2,
+            is_looked_at: seed >= LOOKED_AT_FROM,
             start: tokio::time::Instant::now(),
         }
     }
@@ -236,7 +241,12 @@ impl Case {
     async fn chaos(&mut self) {
         self.disturb();
         let mut next = Duration::ZERO;
+        let mut next_look = Duration::ZERO;
         while self.start.elapsed() < CHAOS {
+            if self.is_looked_at && self.start.elapsed() >= next_look {
+                self.look();
+                next_look += Duration::from_secs(60);
+            }
             if self.start.elapsed() >= next {
                 // Often several things happen at once, or while handlers are at work.
                 while self.act() {
@@ -250,6 +260,13 @@ impl Case {
         for delivery in std::mem::take(&mut self.deliveries) {
             delivery.await.unwrap();
         }
+    }
+
+    fn look(&mut self) {
+        let world = self.world.clone();
+        self.deliveries.push(spawn_local(async move {
+            let _lost: Result<Value, String> = world.deliver("notify", &sweep()).await;
+        }));
     }
 
     /// Then nothing gets lost any more, and the schedule comes round until there is nothing left to do.
@@ -329,6 +346,7 @@ fn case(seed: u64) -> Vec<Call> {
         case.calm().await;
         calls.extend(case.world.state().calls.iter().cloned());
         case.check(&calls);
+        case.check_told().await;
         case.world.calm();
         case.check_replay().await;
         calls
@@ -351,7 +369,7 @@ fn whatever_happens_the_newest_image_runs_in_the_end() {
 
 #[test]
 fn whatever_else_happens_the_newest_image_runs_in_the_end() {
-    cases(2..5);
+    cases((2..5).chain([LOOKED_AT_FROM]));
 }
 
 #[test]

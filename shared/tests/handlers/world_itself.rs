@@ -1,17 +1,25 @@
 //! The world of the tests answers as AWS does, to the SDK's own clients.
 
-use std::collections::HashMap;
+mod history;
+mod sinks;
+mod table;
+
 use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
 use aws_sdk_cloudwatch::types::AlarmType;
-use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+use aws_sdk_cloudwatchlogs::operation::get_log_events::GetLogEventsOutput;
 use aws_sdk_ecr::types::{DescribeImagesFilter, ImageFailureCode, ImageIdentifier, ImageStatusFilter, TagStatus};
 use aws_sdk_ecs::types::ServiceField;
 use aws_sdk_ssm::types::ParameterStringFilter;
+use aws_smithy_runtime_api::client::http::{HttpConnector, SharedHttpConnector};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::byte_stream::ByteStream;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::world::{self, Fate, World};
 
@@ -24,13 +32,25 @@ fn sdk(world: &World) -> SdkConfig {
     world.sdk().into_builder().retry_config(RetryConfig::disabled()).build()
 }
 
+/// Sends what no client of the SDK does: status, and body.
+async fn send(world: &World, method: &str, url: &str, headers: &[(&'static str, &str)], body: &str) -> (u16, String) {
+    let mut request = HttpRequest::new(SdkBody::from(body));
+    request.set_method(method).unwrap();
+    request.set_uri(url).unwrap();
+    headers.iter().for_each(|(name, value)| drop(request.headers_mut().insert(*name, (*value).to_owned())));
+    let response = SharedHttpConnector::new(world.clone()).call(request).await.unwrap();
+    let status = response.status().as_u16();
+    let body = ByteStream::new(response.into_body()).collect().await.unwrap();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+async fn get(world: &World, url: &str) -> (u16, String) {
+    send(world, "GET", url, &[], "").await
+}
+
 /// The code that a call was refused with.
 fn code<T>(result: Result<T, impl ProvideErrorMetadata>) -> String {
     result.err().unwrap().code().unwrap().to_owned()
-}
-
-fn string(value: &str) -> AttributeValue {
-    AttributeValue::S(value.into())
 }
 
 /// A world with these services of the family `web` in `production`.
@@ -217,74 +237,6 @@ async fn roles_secrets_and_parameters_are_there_or_not() {
     assert_eq!((found.parameters().len(), found.parameters()[0].name()), (1, Some("/tides/key")));
 }
 
-fn item(sk: &str) -> HashMap<String, AttributeValue> {
-    HashMap::from([("pk".into(), string("a")), ("sk".into(), string(sk))])
-}
-
-#[tokio::test(start_paused = true)]
-async fn items_are_got_in_batches_and_queried_in_pages() {
-    let world = World::new();
-    let client = aws_sdk_dynamodb::Client::new(&sdk(&world));
-    for sk in ["1", "2", "3"] {
-        let values = AttributeValue::L(vec![AttributeValue::Bool(true), AttributeValue::Null(true)]);
-        let set = AttributeValue::Ss(vec!["x".into()]);
-        let nested = AttributeValue::M(HashMap::from([("values".into(), values), ("set".into(), set)]));
-        let put = client.put_item().table_name("history").set_item(Some(item(sk))).item("nested", nested);
-        put.send().await.unwrap();
-    }
-    assert_eq!(world.state().table.items("3")[0]["nested"], json!({"values": [true, null], "set": ["x"]}));
-    let get = |sk: &str| client.get_item().table_name("history").set_key(Some(item(sk))).consistent_read(true).send();
-    assert_eq!((get("1").await.unwrap().item.is_some(), get("4").await.unwrap().item), (true, None));
-
-    let batch = |keys: Vec<&str>| {
-        let keys = keys.into_iter().map(item).collect();
-        let keys = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true).build().unwrap();
-        client.batch_get_item().request_items("history", keys).send()
-    };
-    world.state().table.answered_at_once = Some(2);
-    let got = batch(vec!["1", "2", "4", "3"]).await.unwrap();
-    assert_eq!(got.responses().unwrap()["history"].len(), 2);
-    assert_eq!(got.unprocessed_keys().unwrap()["history"].keys(), [item("4"), item("3")]);
-    assert_eq!(code(batch(vec!["1", "1"]).await), "ValidationException");
-
-    let query = || {
-        let query = client.query().table_name("history").key_condition_expression("pk = :pk");
-        query.expression_attribute_values(":pk", string("a")).scan_index_forward(false).limit(2)
-    };
-    let first = query().send().await.unwrap();
-    assert_eq!((first.items()[0]["sk"].clone(), first.last_evaluated_key()), (string("3"), Some(&item("2"))));
-    let last = query().set_exclusive_start_key(first.last_evaluated_key).send().await.unwrap();
-    assert_eq!((last.items().len(), last.last_evaluated_key()), (1, None));
-}
-
-#[tokio::test(start_paused = true)]
-async fn conditions_are_met_or_not() {
-    let world = World::new();
-    let client = aws_sdk_dynamodb::Client::new(&sdk(&world));
-    let put = |condition: &str| {
-        let put = client.put_item().table_name("history").set_item(Some(item("1"))).item("state", string("open"));
-        let put = put.condition_expression(condition).expression_attribute_names("#state", "state");
-        put.expression_attribute_values(":open", string("open"))
-            .expression_attribute_values(":other", string("p"))
-            .send()
-    };
-    assert_eq!(code(put("attribute_exists(pk)").await), "ConditionalCheckFailedException");
-    put("attribute_not_exists(pk) OR #state = :open").await.unwrap();
-    for (condition, met) in [
-        ("#state = :open", true),
-        ("state <> :open", false),
-        ("missing <> :open", true),
-        ("missing < :open", false),
-        ("state < :other", true),
-        ("(attribute_not_exists(pk) OR state = :open) AND attribute_exists(sk)", true),
-        ("attribute_not_exists(pk) OR (state = :open AND state <> :open)", false),
-        ("(state = :open AND attribute_exists(sk)) OR missing = :open", true),
-        ("state = :other AND state = :other OR state = :open", true),
-    ] {
-        assert_eq!(put(condition).await.is_ok(), met, "{condition}");
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn calls_arrive_five_milliseconds_after_they_are_made() {
     let world = with_services(&["a"]);
@@ -311,4 +263,87 @@ async fn an_invocation_is_killed_when_its_time_is_over_and_no_other_with_it() {
     assert!(first.is_none() && second.is_some(), "{first:?} {second:?}");
     assert_eq!((world.seconds(), world.state().timed_out), (1_794_819_604.0, 1));
     assert_eq!(world.state().rejects.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_hangs_ends_by_its_own_time_out_and_is_not_applied() {
+    let world = with_services(&[]);
+    world.fates(|_, number| if number == 0 { Fate::Hangs } else { Fate::Answered });
+    let client = aws_sdk_ecs::Client::new(&sdk(&world));
+    let hung = client.register_task_definition().family("web").send().await;
+    assert!(matches!(hung, Err(SdkError::TimeoutError(_))), "{hung:?}");
+    assert_eq!(world.seconds(), 1_794_819_610.0);
+    assert_eq!(world.state().ecs.families["web"].len(), 1);
+    let retried = aws_sdk_ecs::Client::new(&world.sdk());
+    world.fates(|_, number| if number == 0 { Fate::Hangs } else { Fate::Answered });
+    retried.register_task_definition().family("web").send().await.unwrap();
+    let state = world.state();
+    assert_eq!((state.ecs.families["web"].len(), state.calls.len()), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_leads_to_what_its_config_says() {
+    let world = World::new();
+    let [index, single] = DIGESTS;
+    for (tag, digest) in [("index", index), ("single", single)] {
+        world.state().ecr.push("tides/web", tag, digest, 100);
+    }
+    let (label, annotation) =
+        [("org.opencontainers.image.revision", "abc"), ("org.opencontainers.image.source", "git")].into();
+    world.state().ecr.image_mut("tides/web", index).be_index(&[label], &[annotation]);
+    world.state().ecr.image_mut("tides/web", single).be_single(&[label], &[]);
+    let client = aws_sdk_ecr::Client::new(&sdk(&world));
+    let manifest = async |digest: &str| -> Value {
+        let id = ImageIdentifier::builder().image_digest(digest).build();
+        let got = client.batch_get_image().repository_name("tides/web").image_ids(id).send().await.unwrap();
+        assert_eq!(got.images()[0].image_id().unwrap().image_digest(), Some(digest));
+        serde_json::from_str(got.images()[0].image_manifest().unwrap()).unwrap()
+    };
+    let config = async |manifest: &Value| -> Value {
+        let digest = manifest["config"]["digest"].as_str().unwrap();
+        let layer = client.get_download_url_for_layer().repository_name("tides/web").layer_digest(digest);
+        let url = layer.send().await.unwrap().download_url.unwrap();
+        let (status, blob) = get(&world, &url).await;
+        assert_eq!((status, world::ecr::digest_of(&blob).as_str()), (200, digest));
+        assert_eq!(manifest["config"]["size"], blob.len());
+        assert_eq!(get(&world, url.split('?').next().unwrap()).await.0, 403, "a URL is nothing without its signature");
+        serde_json::from_str(&blob).unwrap()
+    };
+    let found = manifest(index).await;
+    assert_eq!(found["annotations"], json!({annotation.0: annotation.1}));
+    for (number, architecture, labels) in
+        [(0, "amd64", json!({label.0: label.1})), (1, "arm64", json!({label.0: label.1})), (2, "unknown", json!(null))]
+    {
+        let child = manifest(found["manifests"][number]["digest"].as_str().unwrap()).await;
+        let config = config(&child).await;
+        assert_eq!((&config["architecture"], &config["config"]["Labels"]), (&json!(architecture), &labels));
+    }
+    let found = manifest(single).await;
+    assert_eq!(config(&found).await["config"]["Labels"], json!({label.0: label.1}));
+    let none = client.get_download_url_for_layer().repository_name("tides/web").layer_digest(single).send().await;
+    assert_eq!(code(none), "LayersNotFoundException");
+}
+
+#[tokio::test(start_paused = true)]
+async fn logs_are_read_from_their_end_or_their_beginning() {
+    let world = World::new();
+    world.log("/tides", "web/1", &["one", "two", "three"]);
+    let client = aws_sdk_cloudwatchlogs::Client::new(&sdk(&world));
+    let ask = || client.get_log_events().log_group_name("/tides").log_stream_name("web/1").limit(2);
+    let lines = |answer: &GetLogEventsOutput| -> Vec<String> {
+        answer.events().iter().map(|event| event.message().unwrap().to_owned()).collect()
+    };
+    let last = ask().send().await.unwrap();
+    assert_eq!(lines(&last), ["two", "three"]);
+    assert_eq!(last.events()[0].timestamp(), Some(1_794_819_600_000));
+    let earlier = ask().next_token(last.next_backward_token().unwrap()).send().await.unwrap();
+    assert_eq!(lines(&earlier), ["one"]);
+    let none = ask().next_token(earlier.next_backward_token().unwrap()).send().await.unwrap();
+    assert_eq!((lines(&none).len(), none.next_backward_token()), (0, earlier.next_backward_token()));
+    let first = ask().start_from_head(true).send().await.unwrap();
+    assert_eq!(lines(&first), ["one", "two"]);
+    let rest = ask().start_from_head(true).next_token(first.next_forward_token().unwrap()).send().await.unwrap();
+    assert_eq!(lines(&rest), ["three"]);
+    assert_eq!(code(ask().log_stream_name("web/2").send().await), "ResourceNotFoundException");
+    assert_eq!(code(ask().limit(0).send().await), "InvalidParameterException");
 }

@@ -7,7 +7,7 @@ use super::super::preflight::{self, Findings};
 use super::*;
 use crate::dependencies::{Dependency, Existence};
 use crate::ecr::Image;
-use crate::ecs::tests::service_with;
+use crate::ecs::service_with;
 use crate::events::ImageAction;
 use crate::manifest::Platforms;
 use crate::record::tests::{NowForTests, record};
@@ -102,7 +102,7 @@ impl Situation {
             lease_until: millis(Utc::now_for_tests() + lease),
             ..ServiceItem::default()
         };
-        self.with(|it| it.history = History { item: Some(item), records: vec![record] })
+        self.with(|it| it.history = History { item: Some(item), records: vec![record], live: Vec::new() })
     }
 
     fn base(&self) -> Option<TaskDefinition> {

@@ -1,10 +1,14 @@
 //! What must be true when all is calm.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{Case, SERVICES, digest_in, id_of};
 use crate::world::Call;
 use crate::world::ecs::{By, Turn};
+use crate::world::fleet::sweep;
 
 impl Case {
     /// The digest that a policy selects, worked out from what ECR holds and nothing of ours.
@@ -100,6 +104,31 @@ impl Case {
         }
     }
 
+    /// The schedule comes round until it has nothing left to do; then everyone has been told what is true.
+    pub(super) async fn check_told(&mut self) {
+        for _ in 0..20 {
+            self.world.deliver("notify", &sweep()).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+        let state = self.world.state();
+        for record in state.table.items("DEPLOYMENT#") {
+            assert_eq!(record.get("open"), None, "{record}");
+            let said = headlines(record["state"].as_str().unwrap());
+            if let Some(ts) = record.get("slack_ts") {
+                let text = state.slack[ts.as_str().unwrap()].last().unwrap()["text"].as_str().unwrap();
+                assert!(said.iter().any(|said| text.contains(said)), "{text} is told of {record}");
+                assert_eq!(record["slack_told"], record["version"], "{record}");
+            }
+            let told = state.published.iter().filter(|told| told["id"] == record["id"]);
+            let outcomes: BTreeSet<&str> =
+                told.map(|told| told["state"].as_str().unwrap()).filter(|told| *told != "rolling").collect();
+            assert!(
+                outcomes.is_empty() || outcomes.iter().all(|told| record["state"] == *told),
+                "{record}: {outcomes:?}"
+            );
+        }
+    }
+
     fn digest_of(&self, revision: &str) -> String {
         let (family, number) = revision.rsplit('/').next().unwrap().split_once(':').unwrap();
         let state = self.world.state();
@@ -115,6 +144,17 @@ impl Case {
         }
         assert_eq!(self.world.count("UpdateService") + self.world.count("RegisterTaskDefinition"), 0);
         assert_eq!((self.stands().0, self.stands().1), (before.0, before.1));
+    }
+}
+
+/// What a message says of each outcome.
+fn headlines(state: &str) -> &'static [&'static str] {
+    match state {
+        "succeeded" => &[": live"],
+        "failed" => &[": failed", ": not started", ": stopped by", ": not done in time"],
+        "superseded" => &[": superseded"],
+        "skipped" => &[": not deployed"],
+        other => panic!("{other} is no outcome"),
     }
 }
 

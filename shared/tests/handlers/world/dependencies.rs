@@ -15,7 +15,7 @@ impl State {
         // As CloudWatch does: metric alarms alone unless it is asked for others.
         let types = body.get("AlarmTypes").cloned().unwrap_or_else(|| json!(["MetricAlarm"]));
         let wanted = |kind: &str| types.as_array().unwrap().iter().any(|wanted| wanted == kind);
-        let of_kind = |kind: &'static str, alarms: &'_ super::Alarms| {
+        let of_kind = |kind: &'static str, alarms: &'_ super::state::Alarms| {
             let named = alarms.iter().filter(|(name, _)| names.is_none_or(|names| names.contains(&json!(name))));
             let alarms: Vec<Value> = named.map(|(name, state)| json!([kind, alarm(name, state)])).collect();
             if wanted(kind) { alarms } else { Vec::new() }
@@ -54,6 +54,20 @@ impl State {
             secret["DeletedDate"] = json!(1_795_000_000);
         }
         Ok(secret)
+    }
+
+    /// Without decryption there is nothing to be read.
+    pub(super) fn get_parameter(&self, body: &Value) -> Result<Value, Refusal> {
+        let name = body["Name"].as_str().unwrap();
+        let of_sink = match name {
+            "/tidegate/slack" => Some(&self.slack_secret),
+            "/tidegate/newrelic" => Some(&self.newrelic_key),
+            "/tidegate/webhook" => Some(&self.hook_secret),
+            _ => None,
+        };
+        let value = self.secrets_by_name.get(name).or(of_sink).ok_or(("ParameterNotFound", Value::Null))?;
+        let value = if body["WithDecryption"] == true { value } else { "AQICAHencrypted" };
+        Ok(json!({"Parameter": {"Name": name, "Type": "SecureString", "Value": value, "Version": 1}}))
     }
 
     pub(super) fn describe_parameters(&self, body: &Value) -> Result<Value, Refusal> {

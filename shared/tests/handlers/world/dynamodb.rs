@@ -1,22 +1,43 @@
-//! DynamoDB with conditions and transactions, for the expressions that the store writes.
+//! DynamoDB with conditions, transactions and global secondary indexes, for the expressions that the store writes.
+
+mod expressions;
+mod queries;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::conditions::{attribute, meets};
-use super::wire::Refusal;
+use self::expressions::{Change, changes, check, meets};
+use self::queries::{INDEXES, Index};
+use super::wire::{Refusal, invalid};
 
-pub(super) type Item = Map<String, Value>;
+type Item = Map<String, Value>;
 
 /// Partition key and sort key.
 type Key = (String, String);
 
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Table {
     items: BTreeMap<Key, Item>,
     /// How many keys a `BatchGetItem` answers; the rest is left unprocessed.
     pub(crate) answered_at_once: Option<usize>,
+    /// How many items a page of a `Query` holds at most, whatever its limit: as if they were large.
+    pub(crate) page_max: Option<usize>,
+    pub(crate) indexes: Vec<Index>,
+    /// What the indexes still show while they are behind the table.
+    indexed: Option<BTreeMap<Key, Item>>,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self {
+            items: BTreeMap::new(),
+            answered_at_once: None,
+            page_max: None,
+            indexes: INDEXES.to_vec(),
+            indexed: None,
+        }
+    }
 }
 
 /// The plain value of an attribute.
@@ -37,23 +58,6 @@ impl Table {
     pub(crate) fn items(&self, sort_key: &str) -> Vec<Value> {
         let found = self.items.iter().filter(|((_, sk), _)| sk.starts_with(sort_key));
         found.map(|(_, item)| item.iter().map(|(name, value)| (name.clone(), plain(value))).collect()).collect()
-    }
-
-    pub(super) fn query(&self, body: &Value) -> Value {
-        assert_eq!(body["KeyConditionExpression"], "pk = :pk");
-        assert_eq!(body["ScanIndexForward"], false);
-        let pk = plain(&body["ExpressionAttributeValues"][":pk"]);
-        let start = body.get("ExclusiveStartKey").map(key);
-        let found = self.items.iter().filter(|(key, _)| pk == key.0.as_str()).rev();
-        let found = found.filter(|(key, _)| start.as_ref().is_none_or(|start| *key < start));
-        let limit = body["Limit"].as_u64().map_or(usize::MAX, |limit| limit as usize);
-        let page: Vec<&Item> = found.map(|(_, item)| item).take(limit).collect();
-        let mut answer = json!({"Items": page, "Count": page.len()});
-        // As DynamoDB does: it stops at the limit, and does not look whether there is more.
-        if let Some(last) = page.last().filter(|_| page.len() == limit) {
-            answer["LastEvaluatedKey"] = json!({"pk": last["pk"], "sk": last["sk"]});
-        }
-        answer
     }
 
     pub(super) fn get_item(&self, body: &Value) -> Value {
@@ -83,14 +87,22 @@ impl Table {
     }
 
     pub(super) fn put_item(&mut self, body: &Value) -> Result<Value, Refusal> {
-        self.check(&key(&body["Item"]), body)?;
+        check(body)?;
+        self.fits(body["Item"].as_object().unwrap().iter())?;
+        self.meets(&key(&body["Item"]), body)?;
         self.put(body);
         Ok(json!({}))
     }
 
     pub(super) fn update_item(&mut self, body: &Value) -> Result<Value, Refusal> {
-        self.check(&key(&body["Key"]), body)?;
-        Ok(json!({"Attributes": self.update(body)}))
+        let changes = self.changes(body)?;
+        self.meets(&key(&body["Key"]), body)?;
+        let item = self.update(body, changes);
+        match body["ReturnValues"].as_str() {
+            None | Some("NONE") => Ok(json!({})),
+            Some("ALL_NEW") => Ok(json!({"Attributes": item})),
+            Some(other) => panic!("an update that returns {other}"),
+        }
     }
 
     pub(super) fn transact(&mut self, body: &Value) -> Result<Value, Refusal> {
@@ -101,6 +113,16 @@ impl Table {
             .map(|write| write.as_object().unwrap().iter().next().map(|(kind, write)| (kind.as_str(), write)).unwrap())
             .collect();
         let key_of = |(kind, write): &(&str, &Value)| key(if *kind == "Put" { &write["Item"] } else { &write["Key"] });
+        for (kind, write) in &writes {
+            match *kind {
+                "Put" => {
+                    check(write)?;
+                    self.fits(write["Item"].as_object().unwrap().iter())?;
+                }
+                "Update" => drop(self.changes(write)?),
+                other => panic!("a transaction with {other}"),
+            }
+        }
         // DynamoDB refuses a transaction that touches an item twice.
         if writes.iter().map(key_of).collect::<BTreeSet<_>>().len() < writes.len() {
             return Err(("ValidationException", Value::Null));
@@ -116,12 +138,11 @@ impl Table {
             return Err(("TransactionCanceledException", json!({"CancellationReasons": reasons})));
         }
         for (kind, write) in writes {
-            match kind {
-                "Put" => self.put(write),
-                "Update" => {
-                    self.update(write);
-                }
-                other => panic!("a transaction with {other}"),
+            if kind == "Put" {
+                self.put(write);
+            } else {
+                let changes = self.changes(write)?;
+                self.update(write, changes);
             }
         }
         Ok(json!({}))
@@ -131,28 +152,42 @@ impl Table {
         self.items.insert(key(&write["Item"]), write["Item"].as_object().unwrap().clone());
     }
 
-    fn update(&mut self, write: &Value) -> Item {
+    /// The changes that `write` asks for, if DynamoDB takes them.
+    fn changes(&self, write: &Value) -> Result<Vec<Change>, Refusal> {
+        check(write)?;
+        let changes = changes(write)?;
+        if changes.iter().any(|(name, _)| name == "pk" || name == "sk") {
+            return Err(invalid("Cannot update an attribute that is part of the key"));
+        }
+        self.fits(changes.iter().filter_map(|(name, value)| value.as_ref().map(|value| (name, value))))?;
+        Ok(changes)
+    }
+
+    fn update(&mut self, write: &Value, changes: Vec<Change>) -> Item {
         let item = self.items.entry(key(&write["Key"])).or_insert_with(|| write["Key"].as_object().unwrap().clone());
-        let expression = write["UpdateExpression"].as_str().unwrap();
-        let (verb, rest) = expression.split_once(' ').unwrap();
-        for change in rest.split(", ") {
-            match verb {
-                "REMOVE" => {
-                    item.remove(attribute(change, write));
-                }
-                "SET" => {
-                    let (name, value) = change.split_once(" = ").unwrap();
-                    let value = write["ExpressionAttributeValues"][value].clone();
-                    assert!(value.is_object(), "no value in `{change}`");
-                    item.insert(attribute(name, write).to_owned(), value);
-                }
-                other => panic!("an update with {other}"),
-            }
+        for (name, value) in changes {
+            match value {
+                Some(value) => item.insert(name, value),
+                None => item.remove(&name),
+            };
         }
         item.clone()
     }
 
-    fn check(&self, key: &Key, write: &Value) -> Result<(), Refusal> {
+    /// Refuses a key, of the table or of an index, that is no text or an empty one.
+    fn fits<'a, N: AsRef<str>>(&self, attributes: impl Iterator<Item = (N, &'a Value)>) -> Result<(), Refusal> {
+        for (name, value) in attributes {
+            let name = name.as_ref();
+            let of_index = self.indexes.iter().any(|index| [index.hash, index.range].contains(&name));
+            let is_key = of_index || ["pk", "sk"].contains(&name);
+            if is_key && value["S"].as_str().is_none_or(str::is_empty) {
+                return Err(invalid(&format!("A key attribute must be a string that is not empty: {name}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn meets(&self, key: &Key, write: &Value) -> Result<(), Refusal> {
         match self.holds(key, write) {
             true => Ok(()),
             false => Err(("ConditionalCheckFailedException", Value::Null)),

@@ -1,6 +1,8 @@
 //! ECR: repositories, their images, and the tags that point to them.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod images;
+
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
@@ -8,24 +10,17 @@ use super::ACCOUNT;
 use super::tagging::page;
 use super::wire::Refusal;
 
-pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(crate) use self::images::{Image, digest_of, sha256};
+
+/// Where blobs are.
+const LAYERS: &str = "https://layers.example/";
+/// What a URL of a blob is signed with: who has it needs nothing else.
+const SIGNATURE: &str = "signed-by-ecr";
 
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct Ecr {
     /// By name: the images by digest.
     pub(crate) repositories: BTreeMap<String, BTreeMap<String, Image>>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Image {
-    pub(crate) digest: String,
-    pub(crate) tags: BTreeSet<String>,
-    /// In seconds since the epoch.
-    pub(crate) pushed_at: u64,
-    pub(crate) manifest_media_type: String,
-    pub(crate) artifact_media_type: Option<String>,
-    pub(crate) archived: bool,
-    pub(crate) manifest: String,
 }
 
 impl Ecr {
@@ -66,9 +61,15 @@ impl Ecr {
         let stored = self.repository(body)?;
         let (mut images, mut failures) = (Vec::new(), Vec::new());
         for id in body["imageIds"].as_array().unwrap() {
-            match stored.values().find(|image| image.has_id(id)) {
-                Some(image) if !image.archived => images.push(image.manifest(id, body)),
-                Some(_) => failures.push(failure(id, "ImageInaccessible")),
+            match stored.values().find_map(|image| Some((image, image.manifest_of(id)?))) {
+                Some((image, _)) if image.archived => failures.push(failure(id, "ImageInaccessible")),
+                Some((_, (digest, media_type, manifest))) => {
+                    let id = json!({"imageDigest": digest, "imageTag": id["imageTag"]});
+                    images.push(json!({
+                        "registryId": ACCOUNT, "repositoryName": body["repositoryName"], "imageId": id,
+                        "imageManifest": manifest, "imageManifestMediaType": media_type,
+                    }));
+                }
                 None => failures.push(failure(id, "ImageNotFound")),
             }
         }
@@ -78,71 +79,38 @@ impl Ecr {
         }
     }
 
+    pub(super) fn get_download_url_for_layer(&self, body: &Value) -> Result<Value, Refusal> {
+        let digest = body["layerDigest"].as_str().unwrap();
+        match self.repository(body)?.values().any(|image| image.blobs.contains_key(digest)) {
+            true => {
+                let repository = body["repositoryName"].as_str().unwrap();
+                let url = format!("{LAYERS}{repository}/{digest}?X-Amz-Expires=3600&X-Amz-Signature={SIGNATURE}");
+                Ok(json!({"downloadUrl": url, "layerDigest": digest}))
+            }
+            false => Err(("LayersNotFoundException", Value::Null)),
+        }
+    }
+
+    /// What is at a URL that [`get_download_url_for_layer`](Self::get_download_url_for_layer) gave.
+    pub(super) fn blob(&self, url: &str, authorization: Option<&str>) -> Result<Value, Refusal> {
+        // As S3 does.
+        if authorization.is_some() {
+            return Err(("InvalidArgument", json!({"message": "Only one auth mechanism allowed"})));
+        }
+        let (path, query) = url.strip_prefix(LAYERS).unwrap().split_once('?').unwrap_or_default();
+        if !query.ends_with(SIGNATURE) {
+            return Err(("SignatureDoesNotMatch", Value::Null));
+        }
+        let (repository, digest) = path.rsplit_once('/').unwrap();
+        let mut images = self.repositories.get(repository).into_iter().flat_map(BTreeMap::values);
+        let blob = images.find_map(|image| image.blobs.get(digest)).ok_or(("NoSuchKey", Value::Null))?;
+        Ok(json!(blob))
+    }
+
     fn repository(&self, body: &Value) -> Result<&BTreeMap<String, Image>, Refusal> {
         let ours = body.get("registryId").is_none_or(|registry| registry == ACCOUNT);
         let found = self.repositories.get(body["repositoryName"].as_str().unwrap()).filter(|_| ours);
         found.ok_or(("RepositoryNotFoundException", Value::Null))
-    }
-}
-
-impl Image {
-    fn index(digest: &str, pushed_at: u64) -> Self {
-        let child = |number: u8, architecture: &str, os: &str| {
-            json!({
-                "mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 1024,
-                "digest": format!("sha256:{}", format!("{number:02x}").repeat(32)),
-                "platform": {"architecture": architecture, "os": os},
-            })
-        };
-        let mut attestation = child(0xa7, "unknown", "unknown");
-        attestation["annotations"] = json!({
-            "vnd.docker.reference.type": "attestation-manifest",
-            "vnd.docker.reference.digest": format!("sha256:{}", "01".repeat(32)),
-        });
-        let manifests = [child(1, "amd64", "linux"), child(2, "arm64", "linux"), attestation];
-        Self {
-            digest: digest.into(),
-            tags: BTreeSet::new(),
-            pushed_at,
-            manifest_media_type: OCI_INDEX.into(),
-            artifact_media_type: None,
-            archived: false,
-            manifest: json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}).to_string(),
-        }
-    }
-
-    fn status(&self) -> &'static str {
-        if self.archived { "ARCHIVED" } else { "ACTIVE" }
-    }
-
-    fn has_id(&self, id: &Value) -> bool {
-        let (digest, tag) = (id["imageDigest"].as_str(), id["imageTag"].as_str());
-        assert!(digest.or(tag).is_some(), "an image without digest and tag in {id}");
-        digest.is_none_or(|digest| self.digest == digest) && tag.is_none_or(|tag| self.tags.contains(tag))
-    }
-
-    fn detail(&self, body: &Value) -> Value {
-        let mut detail = json!({
-            "registryId": ACCOUNT, "repositoryName": body["repositoryName"], "imageDigest": self.digest,
-            "imagePushedAt": self.pushed_at, "imageManifestMediaType": self.manifest_media_type,
-            "imageStatus": self.status(),
-        });
-        if !self.tags.is_empty() {
-            detail["imageTags"] = json!(self.tags);
-        }
-        if let Some(media_type) = &self.artifact_media_type {
-            detail["artifactMediaType"] = json!(media_type);
-        }
-        detail
-    }
-
-    fn manifest(&self, id: &Value, body: &Value) -> Value {
-        let mut id = id.clone();
-        id["imageDigest"] = json!(self.digest);
-        json!({
-            "registryId": ACCOUNT, "repositoryName": body["repositoryName"], "imageId": id,
-            "imageManifest": self.manifest, "imageManifestMediaType": self.manifest_media_type,
-        })
     }
 }
 

@@ -1,13 +1,17 @@
 //! ECS as far as the functions see it. Rollouts end when a test says so.
 
+mod service_deployments;
+mod services;
+mod tasks;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::wire::Refusal;
-use super::{ACCOUNT, REGION};
+pub(crate) use self::service_deployments::ServiceDeployment;
+use super::{ACCOUNT, BEGINNING, REGION};
 
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Ecs {
     /// By `<cluster>/<service>`.
     pub(crate) services: BTreeMap<String, Value>,
@@ -15,8 +19,31 @@ pub(crate) struct Ecs {
     pub(crate) families: BTreeMap<String, Vec<Value>>,
     /// What services were brought to, one after the other.
     pub(crate) turns: Vec<Turn>,
+    /// The history of the services' deployments, oldest first.
+    pub(crate) service_deployments: Vec<ServiceDeployment>,
+    /// Whether ECS shows that history. It has none of services that are older than it, nor in every partition.
+    pub(crate) service_deployments_exist: bool,
+    /// By `<cluster>/<service>`.
+    pub(crate) tasks: BTreeMap<String, Vec<Value>>,
     clusters: BTreeSet<String>,
     deployments: u64,
+    start: tokio::time::Instant,
+}
+
+impl Default for Ecs {
+    fn default() -> Self {
+        Self {
+            services: BTreeMap::new(),
+            families: BTreeMap::new(),
+            turns: Vec::new(),
+            service_deployments: Vec::new(),
+            service_deployments_exist: true,
+            tasks: BTreeMap::new(),
+            clusters: BTreeSet::new(),
+            deployments: 0,
+            start: tokio::time::Instant::now(),
+        }
+    }
 }
 
 /// A service was brought to another revision.
@@ -56,7 +83,7 @@ impl Ecs {
         self.deployments += 1;
         let mut service = json!({
             "serviceArn": service_arn(cluster, name), "serviceName": name, "status": "ACTIVE", "desiredCount": 2,
-            "deploymentController": {"type": "ECS"},
+            "deploymentController": {"type": "ECS"}, "events": [],
             "deploymentConfiguration": {
                 "maximumPercent": 200, "minimumHealthyPercent": 100,
                 "deploymentCircuitBreaker": {"enable": false, "rollback": false},
@@ -71,6 +98,8 @@ impl Ecs {
         let id = format!("{cluster}/{name}");
         self.services.insert(id.clone(), service);
         self.set_tags(&id, tags);
+        self.begin_service_deployment(&id, 1_794_000_000.0);
+        self.service_deployment(&id).set_status("SUCCESSFUL", 1_794_000_060.0);
     }
 
     pub(crate) fn set_tags(&mut self, service: &str, tags: &[(&str, &str)]) {
@@ -105,7 +134,28 @@ impl Ecs {
     }
 
     pub(crate) fn end_rollout(&mut self, service: &str, state: &str) {
-        self.service(service)["deployments"][0]["rolloutState"] = json!(state);
+        let deployment = &mut self.service(service)["deployments"][0];
+        deployment["rolloutState"] = json!(state);
+        if state == "COMPLETED" {
+            deployment["runningCount"] = deployment["desiredCount"].clone();
+            deployment["pendingCount"] = json!(0);
+        }
+        self.end_service_deployment(service, state, self.now());
+    }
+
+    /// How far the PRIMARY deployment has come: tasks that run, and tasks that have failed; the rest is pending.
+    pub(crate) fn set_progress(&mut self, service: &str, running: u64, failed: u64) {
+        let deployment = &mut self.service(service)["deployments"][0];
+        deployment["pendingCount"] = json!(deployment["desiredCount"].as_u64().unwrap() - running);
+        deployment["runningCount"] = json!(running);
+        deployment["failedTasks"] = json!(failed);
+    }
+
+    /// What the service says of itself in `events`, newest first.
+    pub(crate) fn add_event(&mut self, service: &str, message: &str) {
+        let now = self.now();
+        let events = self.service(service)["events"].as_array_mut().unwrap();
+        events.insert(0, json!({"id": format!("event-{}", events.len()), "createdAt": now, "message": message}));
     }
 
     /// A deployment of `revision` that is none of ours; its id.
@@ -121,8 +171,19 @@ impl Ecs {
         self.end_rollout(service, "COMPLETED");
     }
 
-    /// The newest deployment has failed, and ECS goes back to the last completed one, which keeps its id.
+    /// The newest deployment has failed, and ECS goes back to the last completed one, which keeps its id. It does so for
+    /// the alarms that were triggered, or else for its circuit breaker.
     pub(crate) fn begin_roll_back(&mut self, service: &str) {
+        match self.service_deployment(service).shown["alarms"]["status"] == "TRIGGERED" {
+            true => self.go_back(service, "Service deployment rolled back because of alarms.", false),
+            false => {
+                let reason = "Service deployment rolled back because the circuit breaker threshold was exceeded.";
+                self.go_back(service, reason, true);
+            }
+        }
+    }
+
+    fn go_back(&mut self, service: &str, reason: &str, breaks: bool) {
         let deployments = self.service(service)["deployments"].as_array_mut().unwrap();
         deployments[0]["status"] = json!("ACTIVE");
         deployments[0]["rolloutState"] = json!("FAILED");
@@ -131,13 +192,20 @@ impl Ecs {
         before["status"] = json!("PRIMARY");
         before["rolloutState"] = json!("IN_PROGRESS");
         let revision = before["taskDefinition"].as_str().unwrap().to_owned();
+        let id = before["id"].as_str().unwrap().to_owned();
         deployments.insert(0, before);
+        self.roll_service_deployment_back(service, &id, reason, breaks);
         self.turns.push(Turn { service: service.into(), revision, by: By::Rollback });
     }
 
     /// The tasks of all deployments but the PRIMARY one have stopped, and ECS no longer shows them.
     pub(crate) fn drain(&mut self, service: &str) {
         self.service(service)["deployments"].as_array_mut().unwrap().truncate(1);
+    }
+
+    /// In seconds since the epoch.
+    fn now(&self) -> f64 {
+        (BEGINNING + self.start.elapsed()).as_secs_f64()
     }
 
     fn service(&mut self, id: &str) -> &mut Value {
@@ -164,103 +232,8 @@ impl Ecs {
                 "createdAt": now, "desiredCount": 2, "runningCount": 0,
             }),
         );
+        self.begin_service_deployment(service, now);
     }
-}
-
-/// The API.
-impl Ecs {
-    /// By ARN or `<family>:<revision>`, or the newest ACTIVE one of a family.
-    fn revision(&self, id: &str) -> Option<&Value> {
-        let name = id.rsplit('/').next().unwrap();
-        let found = match name.split_once(':') {
-            Some((family, revision)) => self.families.get(family)?.get(revision.parse::<usize>().ok()?.checked_sub(1)?),
-            None => self.families.get(name)?.iter().rev().find(|revision| is_active(revision)),
-        };
-        found.filter(|revision| !revision.is_null())
-    }
-
-    fn cluster(&self, body: &Value) -> Result<String, Refusal> {
-        let cluster = last_part(&body["cluster"]);
-        match self.clusters.contains(&cluster) {
-            true => Ok(cluster),
-            false => Err(("ClusterNotFoundException", Value::Null)),
-        }
-    }
-
-    pub(super) fn describe_services(&self, body: &Value) -> Result<Value, Refusal> {
-        let cluster = self.cluster(body)?;
-        let names: Vec<String> = body["services"].as_array().unwrap().iter().map(last_part).collect();
-        if !(1..=10).contains(&names.len()) {
-            return Err(("InvalidParameterException", Value::Null));
-        }
-        let with_tags = includes_tags(body);
-        let (mut services, mut failures) = (Vec::new(), Vec::new());
-        for name in names {
-            match self.services.get(&format!("{cluster}/{name}")) {
-                Some(service) if with_tags => services.push(service.clone()),
-                Some(service) => services.push(without_tags(service)),
-                None => failures.push(json!({"arn": service_arn(&cluster, &name), "reason": "MISSING"})),
-            }
-        }
-        Ok(json!({"services": services, "failures": failures}))
-    }
-
-    pub(super) fn describe_task_definition(&self, body: &Value) -> Result<Value, Refusal> {
-        let found = self.revision(body["taskDefinition"].as_str().unwrap()).ok_or(("ClientException", Value::Null))?;
-        Ok(if includes_tags(body) { found.clone() } else { without_tags(found) })
-    }
-
-    pub(crate) fn register(&mut self, body: &Value) -> Value {
-        let family = body["family"].as_str().unwrap().to_owned();
-        let revision = self.families.entry(family.clone()).or_default().len() + 1;
-        let mut definition = body.clone();
-        let tags = definition.as_object_mut().unwrap().remove("tags").unwrap_or_else(|| json!([]));
-        definition["taskDefinitionArn"] =
-            json!(format!("arn:aws:ecs:{REGION}:{ACCOUNT}:task-definition/{family}:{revision}"));
-        definition["revision"] = json!(revision);
-        definition["status"] = json!("ACTIVE");
-        definition["registeredAt"] = json!(1_794_000_000.25);
-        definition["compatibilities"] = json!(["EC2"]);
-        let registered = json!({"taskDefinition": definition, "tags": tags});
-        self.families.get_mut(&family).unwrap().push(registered.clone());
-        registered
-    }
-
-    pub(super) fn update_service(&mut self, body: &Value, now: f64) -> Result<Value, Refusal> {
-        let id = format!("{}/{}", self.cluster(body)?, last_part(&body["service"]));
-        let service = self.services.get(&id).ok_or(("ServiceNotFoundException", Value::Null))?;
-        if service["status"] != "ACTIVE" {
-            return Err(("ServiceNotActiveException", Value::Null));
-        }
-        if service["deploymentController"]["type"] != "ECS" {
-            return Err(("InvalidParameterException", Value::Null));
-        }
-        let revision = self.revision(body["taskDefinition"].as_str().unwrap()).filter(|revision| is_active(revision));
-        let revision = revision.ok_or(("ClientException", Value::Null))?["taskDefinition"]["taskDefinitionArn"].clone();
-        // What runs already is not deployed again unless that is asked for.
-        if service["deployments"][0]["taskDefinition"] != revision || body["forceNewDeployment"] == true {
-            self.deploy(&id, revision.as_str().unwrap(), now, By::UpdateService);
-        }
-        let service = self.service(&id);
-        if let Some(configuration) = body.get("deploymentConfiguration") {
-            service["deploymentConfiguration"] = configuration.clone();
-        }
-        Ok(json!({"service": without_tags(service)}))
-    }
-}
-
-fn is_active(revision: &Value) -> bool {
-    revision["taskDefinition"]["status"] == "ACTIVE"
-}
-
-fn includes_tags(body: &Value) -> bool {
-    body["include"].as_array().is_some_and(|include| include.contains(&json!("TAGS")))
-}
-
-fn without_tags(resource: &Value) -> Value {
-    let mut resource = resource.clone();
-    resource.as_object_mut().unwrap().remove("tags");
-    resource
 }
 
 fn service_arn(cluster: &str, name: &str) -> String {

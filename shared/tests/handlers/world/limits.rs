@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Operations that share a bucket, its size, and how many tokens it gains in a second.
-const BUCKETS: [(&[&str], u32, u32); 5] = [
+const BUCKETS: [(&[&str], u32, u32); 7] = [
     (&["RegisterTaskDefinition", "DeregisterTaskDefinition"], 20, 1),
     (&["DescribeTaskDefinition", "ListTaskDefinitions"], 50, 20),
     (&["UpdateService"], 50, 5),
     (&["DescribeServices"], 100, 20),
+    (&["DescribeServiceDeployments", "ListServiceDeployments"], 50, 20),
+    (&["DescribeTasks", "ListTasks"], 100, 20),
     (&["TagResource"], 20, 10),
 ];
 

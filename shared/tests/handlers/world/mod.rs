@@ -1,20 +1,23 @@
-//! A small AWS (and Slack) behind the HTTP connector of the SDK, for the shipped handlers to run in unchanged: the SDK
-//! serialises, signs, retries and times out as it does in Lambda. Time is tokio's paused clock.
+//! A small AWS (and Slack, New Relic and a webhook) behind the HTTP connector of the SDK, for the shipped handlers to run
+//! in unchanged: the SDK serialises, signs, retries and times out as it does in Lambda. Time is tokio's paused clock.
 //!
 //! It models what the deploy and notify functions use, and no more. What it can't answer it refuses loudly.
 
+mod answers;
 mod cbor;
-mod conditions;
 mod dependencies;
 mod dynamodb;
-mod ecr;
+pub(crate) mod ecr;
 pub(crate) mod ecs;
 pub(crate) mod fleet;
 mod limits;
+mod logs;
+mod sinks;
+mod slack;
+mod state;
 mod tagging;
 mod wire;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -28,18 +31,26 @@ use aws_smithy_async::time::{SharedTimeSource, TimeSource};
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::byte_stream::ByteStream;
 use serde_json::{Value, json};
+use shared::announce::senders::Metrics;
 use shared::lambda::Function;
 use shared::platform::Platform;
-use shared::settings::{Settings, SlackSettings};
+use shared::settings::{NewRelicSettings, Settings, SlackSettings, WebhookSettings};
 use tokio::sync::Notify;
-use wire::Refusal;
 
 pub(crate) use self::ecr::Image;
+pub(crate) use self::sinks::Hook;
+pub(crate) use self::state::State;
 
 pub(crate) const ACCOUNT: &str = "123456789012";
 pub(crate) const REGION: &str = "eu-west-1";
+pub(crate) const CHAT: &str = "arn:aws:sns:eu-west-1:123456789012:tidegate-chat";
 pub(crate) const HOST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+
+/// When the world began, since 1970: 2026-11-16T09:00:00Z.
+const BEGINNING: Duration = Duration::from_secs(1_794_819_600);
 
 /// What becomes of a call.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +61,12 @@ pub(crate) enum Fate {
     Late(Duration),
     /// It is refused with this status and error code.
     Refused(u16, &'static str),
+    /// It is refused with 429, and may come again after this many seconds.
+    Limited(u64),
+    /// It is never answered, nor applied.
+    Hangs,
+    /// It does not arrive, for the connection is lost.
+    Lost,
     /// It is applied, and the answer lost.
     AnswerLost,
     /// The function is killed before the call arrives.
@@ -69,39 +86,6 @@ pub(crate) struct Call {
 
 type Fates = Box<dyn FnMut(&Call, usize) -> Fate + Send>;
 
-/// `OK`, `ALARM` or `INSUFFICIENT_DATA` by the alarm's name.
-type Alarms = BTreeMap<String, String>;
-
-pub(crate) struct State {
-    pub(crate) calls: Vec<Call>,
-    fates: Fates,
-    pub(crate) ecs: ecs::Ecs,
-    pub(crate) ecr: ecr::Ecr,
-    pub(crate) table: dynamodb::Table,
-    pub(crate) alarms: Alarms,
-    pub(crate) composite_alarms: Alarms,
-    /// Roles by name.
-    pub(crate) roles: BTreeSet<String>,
-    /// Secrets by the id that they are asked for with, name or ARN, and whether they are scheduled for deletion.
-    pub(crate) secrets: BTreeMap<String, bool>,
-    /// Parameters by name. Slack's secret is not one of them: it is there for `GetParameter` alone.
-    pub(crate) parameters: BTreeSet<String>,
-    pub(crate) rejects: Vec<Value>,
-    pub(crate) published: Vec<Value>,
-    /// Messages by their `ts`, each with all its versions.
-    pub(crate) slack: BTreeMap<String, Vec<Value>>,
-    pub(crate) slack_secret: String,
-    /// Whether ECS's rate limits are in force.
-    pub(crate) limits_on: bool,
-    pub(crate) limits: limits::Limits,
-    /// How many calls the rate limits refused.
-    pub(crate) throttled: usize,
-    /// How long an invocation may take.
-    pub(crate) time_out: Duration,
-    /// How many invocations were killed because they took longer.
-    pub(crate) timed_out: usize,
-}
-
 /// The world; clones share it.
 #[derive(Clone)]
 pub(crate) struct World {
@@ -119,8 +103,7 @@ impl std::fmt::Debug for World {
 
 impl TimeSource for World {
     fn now(&self) -> SystemTime {
-        // 2026-11-16T09:00:00Z
-        UNIX_EPOCH + Duration::from_secs(1_794_819_600) + self.start.elapsed()
+        UNIX_EPOCH + BEGINNING + self.start.elapsed()
     }
 }
 
@@ -128,27 +111,7 @@ impl World {
     pub(crate) fn new() -> Self {
         // The SDK's retries wait for random times of this thread.
         fastrand::seed(0);
-        let state = State {
-            calls: Vec::new(),
-            fates: Box::new(|_, _| Fate::Answered),
-            ecs: ecs::Ecs::default(),
-            ecr: ecr::Ecr::default(),
-            table: dynamodb::Table::default(),
-            alarms: Alarms::new(),
-            composite_alarms: Alarms::new(),
-            roles: BTreeSet::new(),
-            secrets: BTreeMap::new(),
-            parameters: BTreeSet::new(),
-            rejects: Vec::new(),
-            published: Vec::new(),
-            slack: BTreeMap::new(),
-            slack_secret: "xoxb-secret".into(),
-            limits_on: true,
-            limits: limits::Limits::default(),
-            throttled: 0,
-            time_out: Duration::from_secs(120),
-            timed_out: 0,
-        };
+        let state = State::new();
         let start = tokio::time::Instant::now();
         Self { state: Arc::new(Mutex::new(state)), killed: Arc::new(Notify::new()), start }
     }
@@ -228,15 +191,38 @@ impl World {
             table: "history".into(),
             topic_arn: format!("arn:aws:sns:{REGION}:{ACCOUNT}:outcomes"),
             rejects_queue_url: format!("https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/rejects"),
-            environment: None,
             slack: Some(SlackSettings {
                 secret_name: "/tidegate/slack".into(),
                 channel: Some("C0123456789".into()),
                 api: "https://slack.com/api".into(),
             }),
+            ..self.other_sinks()
         };
         let platform = Platform::new(SharedTimeSource::new(self.clone()), SharedAsyncSleep::new(TokioSleep::new()));
+        let world = self.clone();
+        let metrics = Metrics::new(move |document| world.state().metrics.push(document.clone()));
         Function::new(name, settings, self.sdk(), SharedHttpConnector::new(self.clone()), platform)
+            .with_metrics(metrics)
+    }
+
+    /// The settings of the sinks beside Slack and the topic, where a test wants them.
+    fn other_sinks(&self) -> Settings {
+        if !self.state().other_sinks {
+            return Settings::default();
+        }
+        Settings {
+            chat_topic_arn: Some(CHAT.into()),
+            newrelic: Some(NewRelicSettings {
+                secret_name: "/tidegate/newrelic".into(),
+                api: "https://api.newrelic.com/graphql".into(),
+            }),
+            event_bus: Some("default".into()),
+            webhook: Some(WebhookSettings {
+                url: "https://hooks.example/tidegate".into(),
+                secret_name: "/tidegate/webhook".into(),
+            }),
+            ..Settings::default()
+        }
     }
 
     /// Invokes a function once; `None` if it was killed, by a fate or for taking too long. The error is what the
@@ -281,10 +267,13 @@ impl World {
 }
 
 impl HttpConnector for World {
-    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+    fn call(&self, mut request: HttpRequest) -> HttpConnectorFuture {
         let world = self.clone();
         HttpConnectorFuture::new(async move {
             tokio::time::sleep(Duration::from_millis(5)).await;
+            // It is read to its end, for the SDK watches that it gets through.
+            let body = ByteStream::new(request.take_body()).collect().await.unwrap().into_bytes();
+            *request.body_mut() = SdkBody::from(body);
             let (protocol, call) = wire::read(&request, world.start.elapsed());
             let fate = {
                 let mut state = world.state();
@@ -302,6 +291,9 @@ impl HttpConnector for World {
                 Fate::Refused(status, code) => {
                     Ok(protocol.refuse(status, code, &json!({"message": "refused by the test"})))
                 }
+                Fate::Limited(seconds) => Ok(protocol.limit(seconds)),
+                Fate::Hangs => std::future::pending().await,
+                Fate::Lost => Err(ConnectorError::io("connection reset".into())),
                 Fate::AnswerLost => {
                     answer();
                     Err(ConnectorError::io("connection reset".into()))
@@ -317,71 +309,5 @@ impl HttpConnector for World {
                 }
             }
         })
-    }
-}
-
-impl World {
-    fn answer(&self, call: &Call, request: &HttpRequest) -> Result<Value, Refusal> {
-        let now = self.seconds();
-        let mut state = self.state();
-        let Call { operation, body, .. } = call;
-        if state.limits_on && !state.limits.admit(operation, self.start.elapsed()) {
-            state.throttled += 1;
-            return Err(("ThrottlingException", json!({"message": "Rate exceeded"})));
-        }
-        match operation.as_str() {
-            "GetResources" => tagging::get_resources(&state.ecs, body),
-            "DescribeServices" => state.ecs.describe_services(body),
-            "DescribeTaskDefinition" => state.ecs.describe_task_definition(body),
-            "RegisterTaskDefinition" => Ok(state.ecs.register(body)),
-            "UpdateService" => state.ecs.update_service(body, now),
-            "DescribeImages" => state.ecr.describe_images(body),
-            "BatchGetImage" => state.ecr.batch_get_image(body),
-            "Query" => Ok(state.table.query(body)),
-            "GetItem" => Ok(state.table.get_item(body)),
-            "BatchGetItem" => state.table.batch_get_item(body),
-            "PutItem" => state.table.put_item(body),
-            "UpdateItem" => state.table.update_item(body),
-            "TransactWriteItems" => state.table.transact(body),
-            "DescribeAlarms" => state.describe_alarms(body),
-            "GetRole" => state.get_role(body),
-            "DescribeSecret" => state.describe_secret(body),
-            "DescribeParameters" => state.describe_parameters(body),
-            "GetParameter" => Ok(json!({"Parameter": {"Name": body["Name"], "Value": state.slack_secret}})),
-            "SendMessage" => {
-                state.rejects.push(serde_json::from_str(body["MessageBody"].as_str().unwrap()).unwrap());
-                Ok(json!({"MessageId": "1"}))
-            }
-            "Publish" => {
-                state.published.push(serde_json::from_str(body["Message"].as_str().unwrap()).unwrap());
-                Ok(json!({"MessageId": "1"}))
-            }
-            "chat.postMessage" | "chat.update" => {
-                let token = request.headers().get("authorization").unwrap_or_default();
-                Ok(state.slack(operation, body, token))
-            }
-            "webhook" => {
-                state.slack.entry("webhook".into()).or_default().push(body.clone());
-                Ok(json!("ok"))
-            }
-            other => panic!("the world has no {other}"),
-        }
-    }
-}
-
-impl State {
-    fn slack(&mut self, method: &str, body: &Value, authorization: &str) -> Value {
-        if authorization != format!("Bearer {}", self.slack_secret) {
-            return json!({"ok": false, "error": "invalid_auth"});
-        }
-        let ts = match method {
-            "chat.update" => body["ts"].as_str().unwrap().to_owned(),
-            _ => format!("1794819600.{:06}", self.slack.len()),
-        };
-        if method == "chat.update" && !self.slack.contains_key(&ts) {
-            return json!({"ok": false, "error": "message_not_found"});
-        }
-        self.slack.entry(ts.clone()).or_default().push(body.clone());
-        json!({"ok": true, "channel": body["channel"], "ts": ts})
     }
 }

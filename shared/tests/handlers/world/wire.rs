@@ -1,4 +1,4 @@
-//! The protocols that the SDK speaks: JSON, queries answered in XML, and RPC v2 in CBOR. Slack speaks JSON too.
+//! The protocols that the SDK speaks: JSON, queries answered in XML, and RPC v2 in CBOR. All others speak JSON too.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,6 +12,20 @@ use super::{Call, cbor};
 /// An error code, and what comes with it.
 pub(crate) type Refusal = (&'static str, Value);
 
+/// What AWS says where a request makes no sense to it.
+pub(super) fn invalid(message: &str) -> Refusal {
+    ("ValidationException", json!({"message": message}))
+}
+
+/// Who is not AWS, by the beginning of the URL, and what a call of theirs is known as here.
+const OTHERS: [(&str, &str); 5] = [
+    ("https://hooks.slack.com/", "webhook"),
+    ("https://api.newrelic.com/graphql", "newrelic"),
+    ("https://api.eu.newrelic.com/graphql", "newrelic"),
+    ("https://hooks.example/tidegate", "hook"),
+    ("https://layers.example/", "blob"),
+];
+
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Protocol {
     Json,
@@ -23,13 +37,17 @@ pub(super) enum Protocol {
 pub(super) fn read(request: &HttpRequest, at: Duration) -> (Protocol, Call) {
     let bytes = request.body().bytes().unwrap_or_default();
     let text = || String::from_utf8(bytes.to_vec()).unwrap();
-    let json = || serde_json::from_str(&text()).unwrap();
+    let json = || match request.method() {
+        // There is no more to it than what it asks for.
+        "GET" => json!({"url": request.uri()}),
+        _ => serde_json::from_str(&text()).unwrap(),
+    };
     let (protocol, operation, body) = if let Some(target) = request.headers().get("x-amz-target") {
         (Protocol::Json, target.rsplit('.').next().unwrap().to_owned(), json())
     } else if let Some(method) = request.uri().strip_prefix("https://slack.com/api/") {
         (Protocol::Json, method.to_owned(), json())
-    } else if request.uri().starts_with("https://hooks.slack.com/") {
-        (Protocol::Json, "webhook".to_owned(), json())
+    } else if let Some((_, name)) = OTHERS.iter().find(|(url, _)| request.uri().starts_with(url)) {
+        (Protocol::Json, (*name).to_owned(), json())
     } else if request.headers().get("smithy-protocol") == Some("rpc-v2-cbor") {
         (Protocol::Cbor, request.uri().rsplit('/').next().unwrap().to_owned(), cbor::decode(bytes))
     } else {
@@ -42,8 +60,8 @@ pub(super) fn read(request: &HttpRequest, at: Duration) -> (Protocol, Call) {
 impl Protocol {
     pub(super) fn answer(self, operation: &str, result: Result<Value, Refusal>) -> HttpResponse {
         match (self, result) {
-            (_, Err((code, extra))) => self.refuse(if code == "NoSuchEntity" { 404 } else { 400 }, code, &extra),
-            // Slack answers a webhook in plain text.
+            (_, Err((code, extra))) => self.refuse(status_of(code), code, &extra),
+            // Slack answers a webhook in plain text, and a blob is what it is.
             (_, Ok(Value::String(text))) => respond(200, text),
             (Self::Json, Ok(answer)) => respond(200, answer.to_string()),
             (Self::Cbor, Ok(answer)) => respond(200, cbor::encode(&answer)),
@@ -52,6 +70,13 @@ impl Protocol {
                 respond(200, xml(&json!({format!("{operation}Response"): answer})))
             }
         }
+    }
+
+    /// Too many calls: what HTTP has for it.
+    pub(super) fn limit(self, seconds: u64) -> HttpResponse {
+        let mut response = self.refuse(429, "ratelimited", &Value::Null);
+        response.headers_mut().insert("retry-after", seconds.to_string());
+        response
     }
 
     pub(super) fn refuse(self, status: u16, code: &str, extra: &Value) -> HttpResponse {
@@ -71,6 +96,15 @@ impl Protocol {
                 respond(status, xml(&json!({"ErrorResponse": {"Error": error, "RequestId": "1"}})))
             }
         }
+    }
+}
+
+fn status_of(code: &str) -> u16 {
+    match code {
+        "Unauthorized" => 401,
+        "SignatureDoesNotMatch" => 403,
+        "NoSuchEntity" | "NoSuchKey" => 404,
+        _ => 400,
     }
 }
 

@@ -1,0 +1,63 @@
+//! Who answers which call.
+
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use serde_json::{Value, json};
+
+use super::wire::Refusal;
+use super::{Call, World, tagging};
+
+impl World {
+    pub(super) fn answer(&self, call: &Call, request: &HttpRequest) -> Result<Value, Refusal> {
+        let now = self.seconds();
+        let mut state = self.state();
+        let Call { operation, body, .. } = call;
+        if state.limits_on && !state.limits.admit(operation, self.start.elapsed()) {
+            state.throttled += 1;
+            return Err(("ThrottlingException", json!({"message": "Rate exceeded"})));
+        }
+        match operation.as_str() {
+            "GetResources" => tagging::get_resources(&state.ecs, body),
+            "DescribeServices" => state.ecs.describe_services(body),
+            "DescribeTaskDefinition" => state.ecs.describe_task_definition(body),
+            "RegisterTaskDefinition" => Ok(state.ecs.register(body)),
+            "UpdateService" => state.ecs.update_service(body, now),
+            "ListServiceDeployments" => state.ecs.list_service_deployments(body),
+            "DescribeServiceDeployments" => state.ecs.describe_service_deployments(body),
+            "ListTasks" => state.ecs.list_tasks(body),
+            "DescribeTasks" => state.ecs.describe_tasks(body),
+            "DescribeImages" => state.ecr.describe_images(body),
+            "BatchGetImage" => state.ecr.batch_get_image(body),
+            "GetDownloadUrlForLayer" => state.ecr.get_download_url_for_layer(body),
+            "blob" => state.ecr.blob(request.uri(), request.headers().get("authorization")),
+            "GetLogEvents" => state.get_log_events(body),
+            "Query" => state.table.query(body),
+            "GetItem" => Ok(state.table.get_item(body)),
+            "BatchGetItem" => state.table.batch_get_item(body),
+            "PutItem" => state.table.put_item(body),
+            "UpdateItem" => state.table.update_item(body),
+            "TransactWriteItems" => state.table.transact(body),
+            "DescribeAlarms" => state.describe_alarms(body),
+            "GetRole" => state.get_role(body),
+            "DescribeSecret" => state.describe_secret(body),
+            "DescribeParameters" => state.describe_parameters(body),
+            "GetParameter" => state.get_parameter(body),
+            "SendMessage" => {
+                state.rejects.push(serde_json::from_str(body["MessageBody"].as_str().unwrap()).unwrap());
+                Ok(json!({"MessageId": "1"}))
+            }
+            "Publish" => state.publish(body),
+            "PutEvents" => state.put_events(body),
+            "chat.postMessage" | "chat.update" => {
+                let token = request.headers().get("authorization").unwrap_or_default();
+                Ok(state.slack(operation, body, token))
+            }
+            "webhook" => {
+                state.slack.entry("webhook".into()).or_default().push(body.clone());
+                Ok(json!("ok"))
+            }
+            "newrelic" => state.newrelic(body, request),
+            "hook" => state.hook(request),
+            other => panic!("the world has no {other}"),
+        }
+    }
+}
