@@ -1,5 +1,7 @@
 //! The local cloud as a whole: everything started in order, and what the demo and the tests ask of it.
 
+mod tidegate;
+
 use std::fmt::Write as _;
 use std::future::Future;
 use std::path::PathBuf;
@@ -7,28 +9,38 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use axum::http::Method;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::aws::{ACCOUNT, Aws, REGION, elements, service_arn};
+use crate::aws::{Aws, elements, service_arn};
 use crate::build;
 use crate::emulator::{self, Emulator};
 use crate::engine::Engine;
 use crate::events::{self, Publisher};
-use crate::explain;
 use crate::json::{list, text};
+use crate::listeners;
 use crate::progress::{Progress, Step};
 use crate::registry::{self, Image};
+use crate::sink::{NEWRELIC_KEY, Sink, WEBHOOK_SECRET};
 use crate::slack::{CHANNEL, Slack, TOKEN};
 use crate::stack::Stack;
 use crate::tools::{Tools, Workspace};
 
 /// The name of the SSM parameter with Slack's secret.
-const SLACK_SECRET: &str = "/tidegate/slack";
+pub const SLACK_SECRET: &str = "/tidegate/slack";
+/// The name of the SSM parameter with New Relic's key.
+pub const NEWRELIC_SECRET: &str = "/tidegate/newrelic";
+/// The name of the SSM parameter with the webhook's secret.
+pub const SIGNING_SECRET: &str = "/tidegate/webhook";
 /// The queue that hears what is published to the topic.
-const LISTENER: &str = "local-listener";
-/// The rule with the schedule of the sweep.
+const ANNOUNCEMENTS: &str = "local-announcements";
+/// The queue that hears what is published to the topic for Amazon Q Developer.
+const CHAT: &str = "local-chat";
+/// The queue that hears the events that Tidegate sends.
+const EVENTS: &str = "local-events";
+/// The rule with the schedule of the sweep, for `deploy`.
 const SWEEP: &str = "tidegate-sweep";
+/// The rule with the schedule of the look, for `notify`.
+const LOOK: &str = "tidegate-look";
 /// How long something may take. It takes seconds, but not where other work has the machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -48,6 +60,10 @@ pub struct Cloud {
     pub aws: Aws,
     /// What people see.
     pub slack: Slack,
+    /// What New Relic is told.
+    pub newrelic: Sink,
+    /// What the webhook is told.
+    pub webhook: Sink,
     /// The events that AWS would publish.
     pub events: Publisher,
     /// What the stack made.
@@ -74,24 +90,49 @@ impl Cloud {
         let engine = Engine::start(aws.clone()).await?;
         let emulator = Emulator::start(&tools, port, engine.address()).await?;
         let slack = Slack::start().await?;
+        let (newrelic, webhook) = (Sink::newrelic().await?, Sink::webhook().await?);
         let secret = match slack_secret {
             SlackSecret::BotToken => TOKEN.to_owned(),
             SlackSecret::Webhook => slack.webhook_url(),
         };
-        let parameter = json!({ "Name": SLACK_SECRET, "Type": "SecureString", "Value": secret });
-        aws.ssm("PutParameter", &parameter).await?;
+        let secrets = [(SLACK_SECRET, &*secret), (NEWRELIC_SECRET, NEWRELIC_KEY), (SIGNING_SECRET, WEBHOOK_SECRET)];
+        for (name, value) in secrets {
+            let parameter = json!({ "Name": name, "Type": "SecureString", "Value": value });
+            aws.ssm("PutParameter", &parameter).await?;
+        }
         let parameters = [
             ("SlackSecretName", SLACK_SECRET),
             ("SlackChannel", CHANNEL),
             ("SlackApi", &slack.api_url()),
+            ("ChatNotifications", "amazon-q"),
+            ("NewRelicSecretName", NEWRELIC_SECRET),
+            ("NewRelicApi", newrelic.url()),
+            ("WebhookUrl", webhook.url()),
+            ("WebhookSecretName", SIGNING_SECRET),
             ("Architecture", architecture()),
         ];
         let stack = Stack::deploy(&aws, &workspace, &parameters).await?;
-        listen(&aws, stack.output("TopicArn")?).await?;
+        for rule in [SWEEP, LOOK] {
+            aws.events("DisableRule", &json!({ "Name": rule })).await?;
+        }
+        for (queue, topic) in [(ANNOUNCEMENTS, "TopicArn"), (CHAT, "ChatTopicArn")] {
+            listeners::subscribe(&aws, queue, stack.output(topic)?).await?;
+        }
+        listeners::listen(&aws, EVENTS).await?;
         let warn = Arc::clone(progress);
         let events = Publisher::start(aws.clone(), move |problem| warn(Step::Warning(problem)));
         progress(Step::Finished);
-        Ok(Self { aws, slack, events, stack, tools, functions: workspace.functions, _engine: engine, emulator })
+        let functions = workspace.functions;
+        Ok(Self { aws, slack, newrelic, webhook, events, stack, tools, functions, _engine: engine, emulator })
+    }
+
+    /// Lets the schedules run, which they do not before: what tests and stories check must not depend on the minute
+    /// in which it happens.
+    pub async fn start_the_clock(&self) -> Result<()> {
+        for rule in [SWEEP, LOOK] {
+            self.aws.events("EnableRule", &json!({ "Name": rule })).await?;
+        }
+        Ok(())
     }
 
     /// The emulator's log file.
@@ -210,135 +251,6 @@ impl Cloud {
         Ok(())
     }
 
-    // --- Tidegate ---
-
-    /// All that the table holds of a service, as plain JSON: its records, oldest first, and its own item.
-    pub async fn items(&self, cluster: &str, service: &str) -> Result<Vec<Value>> {
-        let input = json!({
-            "TableName": self.stack.output("TableName")?,
-            "KeyConditionExpression": "pk = :pk",
-            "ExpressionAttributeValues": { ":pk": { "S": format!("SERVICE#{cluster}/{service}") } },
-            "ConsistentRead": true,
-        });
-        let output = self.aws.dynamodb("Query", &input).await?;
-        Ok(list(&output, "Items").iter().map(|item| plain(&json!({ "M": item }))).collect())
-    }
-
-    /// The records of a service, oldest first: deployments by whomever, and decisions not to deploy.
-    pub async fn history(&self, cluster: &str, service: &str) -> Result<Vec<Value>> {
-        let mut items = self.items(cluster, service).await?;
-        items.retain(|item| text(item, "sk").starts_with("DEPLOYMENT#"));
-        Ok(items)
-    }
-
-    /// The records of what Tidegate itself has deployed on a service, oldest first.
-    pub async fn own_deployments(&self, cluster: &str, service: &str) -> Result<Vec<Value>> {
-        let mut records = self.history(cluster, service).await?;
-        records.retain(|record| text(record, "origin") != "external" && text(record, "state") != "skipped");
-        Ok(records)
-    }
-
-    /// Waits until the last record of a service has this state, and returns it.
-    pub async fn wait_for_record(&self, cluster: &str, service: &str, state: &str) -> Result<Value> {
-        let what = format!("the last record of {cluster}/{service} to be {state}");
-        self.wait_for(&what, || async {
-            let last = self.history(cluster, service).await?.pop().unwrap_or_default();
-            Ok(if text(&last, "state") == state { Ok(last) } else { Err(last.to_string()) })
-        })
-        .await
-    }
-
-    /// Waits until exactly one Slack message tells of this text, and its last version contains `word`.
-    pub async fn wait_for_message(&self, about: &str, word: &str) -> Result<crate::slack::Message> {
-        let what = format!("the Slack message about {about} to say {word:?}");
-        self.wait_for(&what, || async {
-            let messages = self.slack.messages_about(about);
-            let seen = messages.iter().map(|m| m.rendered()).collect::<Vec<_>>().join("\n---\n");
-            match &messages[..] {
-                [message] if message.rendered().contains(word) => Ok(Ok(message.clone())),
-                _ => Ok(Err(seen)),
-            }
-        })
-        .await
-    }
-
-    /// The decisions that a function (`deploy`, `notify`) logged, oldest first.
-    pub async fn decisions(&self, function: &str) -> Result<Vec<Value>> {
-        let mut lines = self.log_lines_with(function, "decision").await?;
-        lines.retain(|line| line.get("message").is_some_and(|m| m == "decision"));
-        Ok(lines)
-    }
-
-    /// What a function logged, line by line, as far as it is JSON.
-    pub async fn log_lines(&self, function: &str) -> Result<Vec<Value>> {
-        self.log_lines_with(function, "").await
-    }
-
-    async fn log_lines_with(&self, function: &str, word: &str) -> Result<Vec<Value>> {
-        let path = format!("/2015-03-31/functions/{}/configuration", self.stack.function(function)?);
-        let configuration = self.aws.send("lambda", Method::GET, &path, &[], "").await?;
-        let configuration: Value = serde_json::from_slice(&configuration.body)?;
-        let group = configuration.pointer("/LoggingConfig/LogGroup").and_then(Value::as_str);
-        let mut input = json!({
-            "logGroupName": group.context("a function without a log group")?,
-            "filterPattern": word,
-        });
-        let mut lines = Vec::new();
-        loop {
-            let output = self.aws.logs("FilterLogEvents", &input).await?;
-            let events = list(&output, "events");
-            let parsed = |event: &Value| serde_json::from_str::<Value>(text(event, "message")).ok();
-            lines.extend(events.iter().filter_map(parsed).filter(Value::is_object));
-            match output.get("nextToken").and_then(Value::as_str) {
-                Some(token) if !events.is_empty() => input["nextToken"] = json!(token),
-                _ => return Ok(lines),
-            }
-        }
-    }
-
-    /// Invokes a function and waits for its response.
-    pub async fn invoke(&self, function: &str, event: &Value) -> Result<Value> {
-        self.aws.invoke(self.stack.function(function)?, event).await
-    }
-
-    /// Asks a function what it would do about an event, and why.
-    pub async fn explain(&self, function: &str, event: &Value) -> Result<Value> {
-        explain::ask(&self.aws, &self.stack, function, event).await
-    }
-
-    /// Wakes the deploy function with what its schedule wakes it with, and waits for its response.
-    pub async fn sweep(&self) -> Result<Value> {
-        let targets = self.aws.events("ListTargetsByRule", &json!({ "Rule": SWEEP })).await?;
-        let input = targets.pointer("/Targets/0/Input").and_then(Value::as_str);
-        let event = serde_json::from_str(input.context("the schedule has no input")?)?;
-        self.invoke("deploy", &event).await
-    }
-
-    /// Hands an event to a function as EventBridge does: without waiting, and tried again when it fails.
-    pub async fn deliver(&self, function: &str, event: &Value) -> Result<()> {
-        self.aws.deliver(self.stack.function(function)?, event).await
-    }
-
-    /// The events that could not be handled, as they lie in the rejects queue.
-    pub async fn rejects(&self) -> Result<Vec<Value>> {
-        self.messages_in(self.stack.output("RejectsQueueUrl")?).await
-    }
-
-    /// What was published to the topic.
-    pub async fn announcements(&self) -> Result<Vec<Value>> {
-        self.messages_in(&format!("{}/{ACCOUNT}/{LISTENER}", self.aws.endpoint())).await
-    }
-
-    /// Looks at a queue's messages without receiving them.
-    pub async fn messages_in(&self, queue_url: &str) -> Result<Vec<Value>> {
-        let url = format!("{}/_ministack/sqs/messages?QueueUrl={queue_url}", self.aws.endpoint());
-        let response = self.aws.http.send(Method::GET, &url, &[], "").await?;
-        let queues: Value = serde_json::from_slice(&response.body)?;
-        let queues = queues.get("messages").and_then(|m| m.get(ACCOUNT)).and_then(|m| m.get(REGION));
-        let messages = queues.and_then(|q| q.get(queue_url)).and_then(Value::as_array).cloned().unwrap_or_default();
-        Ok(messages.iter().map(|m| parse_or_text(text(m, "Body"))).collect())
-    }
-
     /// Waits until `look` finds what it looks for; in vain, the error tells what was there instead.
     pub async fn wait_for<T, F>(&self, what: &str, mut look: impl FnMut() -> F) -> Result<T>
     where
@@ -390,66 +302,4 @@ fn prepare(progress: &Progress) -> Result<(Workspace, Tools)> {
     let tools = Tools::install(&workspace, progress)?;
     build::functions(&workspace, &tools, progress)?;
     Ok((workspace, tools))
-}
-
-/// Subscribes a queue to the topic, so that announcements can be looked at.
-async fn listen(aws: &Aws, topic: &str) -> Result<()> {
-    let queue = format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{LISTENER}");
-    let policy = json!({
-        "Version": "2012-10-17",
-        "Statement": [{
-            "Effect": "Allow",
-            "Principal": { "Service": "sns.amazonaws.com" },
-            "Action": "sqs:SendMessage",
-            "Resource": queue,
-            "Condition": { "ArnEquals": { "aws:SourceArn": topic } },
-        }],
-    });
-    let attributes = json!({ "Policy": policy.to_string() });
-    aws.sqs("CreateQueue", &json!({ "QueueName": LISTENER, "Attributes": attributes })).await?;
-    let input = [
-        ("TopicArn", topic),
-        ("Protocol", "sqs"),
-        ("Endpoint", &queue),
-        ("Attributes.entry.1.key", "RawMessageDelivery"),
-        ("Attributes.entry.1.value", "true"),
-    ];
-    aws.query("sns", "2010-03-31", "Subscribe", &input).await?;
-    Ok(())
-}
-
-/// A DynamoDB attribute value as plain JSON.
-fn plain(attribute: &Value) -> Value {
-    let Some((kind, value)) = attribute.as_object().and_then(|object| object.iter().next()) else {
-        return Value::Null;
-    };
-    match kind.as_str() {
-        "M" => {
-            let entries = value.as_object().into_iter().flatten();
-            Value::Object(entries.map(|(name, value)| (name.clone(), plain(value))).collect::<Map<_, _>>())
-        }
-        "L" => value.as_array().into_iter().flatten().map(plain).collect(),
-        "N" => value.as_str().map_or(Value::Null, parse_or_text),
-        "NULL" => Value::Null,
-        _ => value.clone(),
-    }
-}
-
-fn parse_or_text(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|_| json!(text))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn attribute_values_become_plain_json() {
-        let item = json!({ "M": {
-            "state": { "S": "rolling" }, "expires_at": { "N": "1793610000" }, "done": { "BOOL": false },
-            "images": { "L": [{ "S": "a" }, { "NULL": true }] },
-        } });
-        let expected = json!({ "state": "rolling", "expires_at": 1_793_610_000, "done": false, "images": ["a", null] });
-        assert_eq!(plain(&item), expected);
-    }
 }

@@ -26,6 +26,8 @@ use crate::registry::{self, Behaviour, SLOW_PULL};
 
 /// How long a crashing container runs.
 const CRASH_AFTER: Duration = Duration::from_millis(300);
+/// The exit code of what was killed for its use of memory.
+const KILLED: i64 = 137;
 
 /// The engine, which ends when it is dropped.
 #[derive(Debug)]
@@ -40,7 +42,7 @@ struct Containers {
 struct Container {
     image: String,
     labels: Value,
-    crashes: bool,
+    behaviour: Behaviour,
     started: Option<Instant>,
     exit_code: Option<i64>,
 }
@@ -48,9 +50,23 @@ struct Container {
 impl Container {
     /// Looks at the clock: a crashing container has exited when its time has come.
     fn settle(&mut self) {
-        if self.crashes && self.exit_code.is_none() && self.started.is_some_and(|at| at.elapsed() > CRASH_AFTER) {
-            self.exit_code = Some(1);
+        let code = match self.behaviour {
+            Behaviour::Crash => 1,
+            Behaviour::OutOfMemory => KILLED,
+            Behaviour::Healthy | Behaviour::NeverPulls | Behaviour::Slow => return,
+        };
+        if self.exit_code.is_none() && self.started.is_some_and(|at| at.elapsed() > CRASH_AFTER) {
+            self.exit_code = Some(code);
         }
+    }
+
+    /// What it has written to its standard output, all at once: nobody follows it that closely.
+    fn log(&self) -> Vec<u8> {
+        let lines = match self.behaviour {
+            Behaviour::Crash => registry::crash_log(),
+            _ => vec!["started".to_owned()],
+        };
+        lines.iter().flat_map(|line| frame(line)).collect()
     }
 
     fn status(&self) -> &'static str {
@@ -140,7 +156,9 @@ impl Containers {
                 tokio::time::sleep(SLOW_PULL).await;
                 Json(json!({ "status": "done" })).into_response()
             }
-            Ok(Behaviour::Healthy | Behaviour::Crash) => Json(json!({ "status": "done" })).into_response(),
+            Ok(Behaviour::Healthy | Behaviour::Crash | Behaviour::OutOfMemory) => {
+                Json(json!({ "status": "done" })).into_response()
+            }
             Err(response) => response,
         }
     }
@@ -167,7 +185,7 @@ impl Containers {
         let container = Container {
             image: image.to_owned(),
             labels: request.get("Labels").cloned().unwrap_or(json!({})),
-            crashes: behaviour == Behaviour::Crash,
+            behaviour,
             started: None,
             exit_code: None,
         };
@@ -189,7 +207,7 @@ impl Containers {
             (&Method::POST, "start") => container.started = Some(Instant::now()),
             (&Method::POST, "stop" | "kill") => container.exit_code = container.exit_code.or(Some(0)),
             (&Method::DELETE, "") => container.exit_code = container.exit_code.or(Some(0)),
-            (&Method::GET, "logs") => return Body::empty().into_response(),
+            (&Method::GET, "logs") => return Body::from(container.log()).into_response(),
             // The emulator waits only for containers that it saw exited.
             (&Method::POST, "wait") => {
                 return Json(json!({ "StatusCode": container.exit_code.unwrap_or(0) })).into_response();
@@ -198,6 +216,13 @@ impl Containers {
         }
         StatusCode::NO_CONTENT.into_response()
     }
+}
+
+/// A line as the Engine API sends it: the stream that it is of, its length, itself.
+fn frame(line: &str) -> Vec<u8> {
+    let line = format!("{line}\n");
+    let length = u32::try_from(line.len()).unwrap_or(u32::MAX);
+    [&[1, 0, 0, 0], &length.to_be_bytes()[..], line.as_bytes()].concat()
 }
 
 fn inspection(id: &str, container: &Container) -> Value {
@@ -211,7 +236,7 @@ fn inspection(id: &str, container: &Container) -> Value {
             "Running": status == "running",
             "ExitCode": container.exit_code.unwrap_or(0),
         },
-        "Config": { "Image": container.image, "Labels": container.labels },
+        "Config": { "Image": container.image, "Labels": container.labels, "Tty": false },
         "NetworkSettings": { "Networks": { "bridge": { "IPAddress": "127.0.0.1" } }, "Ports": {} },
     })
 }
@@ -269,20 +294,26 @@ mod tests {
     #[test]
     fn a_crashing_container_exits_by_itself_and_a_healthy_one_does_not() {
         let long_ago = Instant::now().checked_sub(Duration::from_secs(60));
-        let container = |crashes, started| Container {
+        let container = |behaviour, started| Container {
             image: String::new(),
             labels: Value::Null,
-            crashes,
+            behaviour,
             started,
             exit_code: None,
         };
-        for (mut container, expected) in [
-            (container(true, long_ago), "exited"),
-            (container(false, long_ago), "running"),
-            (container(true, None), "created"),
+        for (mut container, expected, code) in [
+            (container(Behaviour::Crash, long_ago), "exited", Some(1)),
+            (container(Behaviour::OutOfMemory, long_ago), "exited", Some(KILLED)),
+            (container(Behaviour::Healthy, long_ago), "running", None),
+            (container(Behaviour::Crash, None), "created", None),
         ] {
             container.settle();
-            assert_eq!(container.status(), expected);
+            assert_eq!((container.status(), container.exit_code), (expected, code));
         }
+    }
+
+    #[test]
+    fn a_line_of_a_log_comes_with_its_length() {
+        assert_eq!(frame("hello"), b"\x01\0\0\0\0\0\0\x06hello\n");
     }
 }

@@ -12,8 +12,10 @@ import json
 import os
 import random
 import re
+import secrets
 import shutil
 import signal
+import string
 import sys
 import threading
 import time
@@ -115,7 +117,7 @@ def page_of(items, size, token):
 
 
 # ECR. Pushes are written to the journal. Images are described as by AWS, page by page; a tag that does not exist is an
-# error.
+# error. A layer is downloaded from a signed URL elsewhere, as from S3.
 
 put_manifest = ecr._v2_put_manifest
 describe_images = ecr._describe_images
@@ -175,8 +177,43 @@ def as_aws_describes(detail):
     return {field: value for field, value in described.items() if value not in (None, [])}
 
 
+LAYERS = {}
+
+
+def get_download_url_for_layer(data):
+    name, digest = data.get("repositoryName", ""), data.get("layerDigest", "")
+    if name not in ecr._repositories:
+        message = f"The repository with name '{name}' does not exist"
+        return error_response_json("RepositoryNotFoundException", message, 400)
+    layer = ecr._layer_blobs.get(name, {}).get(digest)
+    if layer is None:
+        message = f"The layer with digest '{digest}' does not exist in the repository with name '{name}'"
+        return error_response_json("LayersNotFoundException", message, 400)
+    signature = secrets.token_hex(32)
+    LAYERS[signature] = layer
+    url = f"{os.environ['AWS_ENDPOINT_URL']}/_tidegate/layers/{digest}?X-Amz-Expires=3600&X-Amz-Signature={signature}"
+    return json_response({"downloadUrl": url, "layerDigest": digest})
+
+
+async def with_layers(scope, receive, send, emulator=app.app):
+    if scope["type"] != "http" or not scope["path"].startswith("/_tidegate/layers/"):
+        return await emulator(scope, receive, send)
+    signature = parse_qs(scope["query_string"].decode()).get("X-Amz-Signature", [""])[0]
+    status, body = 200, LAYERS.get(signature)
+    if body is None:
+        status, body = 403, b"<Error><Code>SignatureDoesNotMatch</Code></Error>"
+    elif any(name == b"authorization" for name, _ in scope["headers"]):
+        # The signature in the URL is all that S3 takes.
+        status, body = 400, b"<Error><Code>InvalidArgument</Code></Error>"
+    headers = [(b"content-type", b"application/octet-stream"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+app.app = with_layers
 ecr._v2_put_manifest = put_manifest_and_record
 ecr._describe_images = describe_images_as_aws_does
+ecr._get_download_url_for_layer = get_download_url_for_layer
 
 
 # The tagging API. Resources come page by page.
@@ -215,7 +252,8 @@ make_deployment = ecs._make_deployment
 
 
 class Deployment(dict):
-    """One deployment of a service, which writes its own changes of state to the journal, with the reasons of AWS."""
+    """One deployment of a service. It writes its own changes of state to the journal, with the reasons of AWS, and lets
+    the service deployments follow them."""
 
     def __setitem__(self, key, value):
         if key == "rolloutStateReason":
@@ -231,6 +269,7 @@ class Deployment(dict):
         cluster, service = self["_service"]
         state = self["rolloutState"]
         record("deployment", id=self["id"], state=state, reason=reason, cluster=cluster, service=service)
+        follow(self, service_deployments_of(cluster, service))
 
     def reason(self):
         match self["rolloutState"]:
@@ -252,6 +291,7 @@ def make_observed_deployment(*args, **kwargs):
         rolloutState="IN_PROGRESS",
         _service=IN_SERVICE.names,
     )
+    begin_service_deployment(deployment)
     deployment.announce()
     return deployment
 
@@ -263,6 +303,158 @@ def in_service(operation):
         return operation(data)
 
     return wrapped
+
+
+# Service deployments. Where the events and DescribeServices show a rollback under the id of the deployment before, it
+# is part of the service deployment that failed. One is found by its service, and by the service revision that it
+# brings, whose ARN ends with the digits of the deployment's id.
+
+SERVICE_DEPLOYMENTS = collections.defaultdict(list)
+GOING_ON = ("IN_PROGRESS", "ROLLBACK_IN_PROGRESS")
+
+
+def service_deployments_of(cluster, service):
+    return SERVICE_DEPLOYMENTS[get_account_id(), get_region(), cluster, service]
+
+
+def ecs_arn(kind, *names):
+    return f"arn:aws:ecs:{get_region()}:{get_account_id()}:{kind}/{'/'.join(names)}"
+
+
+def revision_arn(deployment):
+    return ecs_arn("service-revision", *deployment["_service"], deployment["id"].rsplit("/", 1)[-1])
+
+
+def begin_service_deployment(deployment):
+    cluster, service = deployment["_service"]
+    rollouts = service_deployments_of(cluster, service)
+    now = time.time()
+    for rollout in rollouts:
+        if rollout["status"] in GOING_ON:
+            reason = "The service deployment was stopped because a newer one was started."
+            rollout.update(status="STOPPED", statusReason=reason, stoppedAt=now, finishedAt=now, updatedAt=now)
+    name = "".join(random.choices(string.ascii_letters + string.digits, k=21))
+    completed = [rollout["_deployment"] for rollout in rollouts if rollout["_deployment"].get("_completed")]
+    rollouts.append({
+        "serviceDeploymentArn": ecs_arn("service-deployment", cluster, service, name),
+        "serviceArn": ecs_arn("service", cluster, service),
+        "clusterArn": ecs_arn("cluster", cluster),
+        "createdAt": now,
+        "startedAt": now,
+        "updatedAt": now,
+        "status": "IN_PROGRESS",
+        "_deployment": deployment,
+        "_before": completed[-1:],
+    })
+
+
+def follow(deployment, rollouts):
+    """What a deployment's change of state makes of the service deployments of its service."""
+    own = next((rollout for rollout in rollouts if rollout["_deployment"] is deployment), None)
+    last = rollouts[-1] if rollouts else None
+    if own is None:
+        return
+    now = time.time()
+    match deployment["rolloutState"]:
+        case "COMPLETED" if own["status"] == "IN_PROGRESS":
+            own.update(status="SUCCESSFUL", finishedAt=now, updatedAt=now)
+        case "COMPLETED" if last["status"] == "ROLLBACK_IN_PROGRESS":
+            last.update(status="ROLLBACK_SUCCESSFUL", finishedAt=now, updatedAt=now)
+        case "FAILED" if own["status"] == "IN_PROGRESS":
+            reason = deployment["rolloutStateReason"]
+            own.update(status="STOPPED", statusReason=reason, stoppedAt=now, finishedAt=now, updatedAt=now)
+        case "IN_PROGRESS" if last is not own and last["_deployment"].get("rolloutState") == "FAILED":
+            for field in ("stoppedAt", "finishedAt"):
+                last.pop(field, None)
+            reason = "Service deployment rolled back because of a circuit breaker failure."
+            rollback = {"reason": reason, "startedAt": now, "serviceRevisionArn": revision_arn(deployment)}
+            last.update(status="ROLLBACK_IN_PROGRESS", rollback=rollback, updatedAt=now)
+
+
+def counts_of(deployment):
+    return {
+        "arn": revision_arn(deployment),
+        "requestedTaskCount": deployment["desiredCount"],
+        "runningTaskCount": deployment["runningCount"],
+        "pendingTaskCount": deployment["pendingCount"],
+    }
+
+
+def described(rollout, service):
+    deployment = rollout["_deployment"]
+    breaker = (service.get("deploymentConfiguration") or {}).get("deploymentCircuitBreaker") or {}
+    watch = {"status": "DISABLED", "failureCount": deployment.get("failedTasks", 0)}
+    if breaker.get("enable"):
+        failed = deployment["rolloutState"] == "FAILED"
+        going_on = rollout["status"] == "IN_PROGRESS"
+        watch["status"] = "TRIGGERED" if failed else "MONITORING" if going_on else "MONITORING_COMPLETE"
+        watch["threshold"] = ecs._circuit_breaker_threshold(service)
+    return {
+        **ecs._sanitize(rollout),
+        "sourceServiceRevisions": [counts_of(before) for before in rollout["_before"]],
+        "targetServiceRevision": counts_of(deployment),
+        "deploymentConfiguration": service.get("deploymentConfiguration"),
+        "deploymentCircuitBreaker": watch,
+        "alarms": {"status": "DISABLED", "alarmNames": [], "triggeredAlarmNames": []},
+    }
+
+
+def seen_at_once(key):
+    """The moment between a failure and its rollback is not to be seen."""
+    return ecs.resource_lock("ecs-service", key)
+
+
+def list_service_deployments(data):
+    name, named_cluster = ecs._resolve_service_ref(data.get("service", "")) or ("", None)
+    cluster = named_cluster or ecs._resolve_cluster_name(data.get("cluster", "default"))
+    key = f"{cluster}/{name}"
+    if key not in ecs._services:
+        return error_response_json("ServiceNotFoundException", "Service not found.", 400)
+    created = data.get("createdAt", {})
+    after, before = created.get("after", 0), created.get("before", float("inf"))
+    with seen_at_once(key):
+        briefs = [
+            {
+                "targetServiceRevisionArn": revision_arn(rollout["_deployment"]),
+                **{field: rollout[field] for field in BRIEFLY if field in rollout},
+            }
+            for rollout in reversed(service_deployments_of(cluster, name))
+            if rollout["status"] in (data.get("status") or [rollout["status"]])
+            and after < rollout["createdAt"] < before
+        ]
+    page, token = page_of(briefs, data.get("maxResults", 100), data.get("nextToken"))
+    return json_response({"serviceDeployments": page, **({"nextToken": token} if token else {})})
+
+
+BRIEFLY = (
+    "serviceDeploymentArn",
+    "serviceArn",
+    "clusterArn",
+    "createdAt",
+    "startedAt",
+    "finishedAt",
+    "status",
+    "statusReason",
+)
+
+
+def describe_service_deployments(data):
+    arns = data.get("serviceDeploymentArns", [])
+    if not 1 <= len(arns) <= 20:
+        message = "serviceDeploymentArns must have between 1 and 20 items."
+        return error_response_json("InvalidParameterException", message, 400)
+    found, failures = [], []
+    for arn in arns:
+        cluster, name = (arn.split("/") + ["", ""])[1:3]
+        key = f"{cluster}/{name}"
+        with seen_at_once(key):
+            rollouts = service_deployments_of(cluster, name)
+            rollout = next((one for one in rollouts if one["serviceDeploymentArn"] == arn), None)
+            if rollout and key in ecs._services:
+                found.append(described(rollout, ecs._services[key]))
+            else:
+                failures.append({"arn": arn, "reason": "MISSING"})
+    return json_response({"serviceDeployments": found, "failures": failures})
 
 
 def refuse_other_controllers(update_service):
@@ -287,18 +479,28 @@ def strict_describe_services(describe_services):
             return error_response_json("InvalidParameterException", "services can have at most 10 items.", 400)
         response = describe_services(data)
         body = body_of(response)
-        if "TAGS" not in data.get("include", []):
-            for service in body.get("services", []):
+        for service in body.get("services", []):
+            if "TAGS" not in data.get("include", []):
                 service.pop("tags", None)
+            tell_service_deployment(service)
         return json_response(body, response[0])
 
     return wrapped
+
+
+def tell_service_deployment(service):
+    cluster, name = service["serviceArn"].split("/")[1:]
+    for rollout in service_deployments_of(cluster, name):
+        if rollout["status"] in GOING_ON:
+            service["currentServiceDeployment"] = rollout["serviceDeploymentArn"]
 
 
 ecs._make_deployment = make_observed_deployment
 replace("CreateService", in_service)
 replace("UpdateService", lambda update: in_service(refuse_other_controllers(update)))
 replace("DescribeServices", strict_describe_services)
+replace("ListServiceDeployments", lambda _: list_service_deployments)
+replace("DescribeServiceDeployments", lambda _: describe_service_deployments)
 
 
 # Times are told to the millisecond, so that what happens within a second has an order.
@@ -327,6 +529,64 @@ def started_by_deployment(run_task):
 
 
 replace("RunTask", started_by_deployment)
+
+
+def alone_where_started_by_filters(list_tasks):
+    def wrapped(data):
+        others = sorted({"family", "serviceName", "containerInstance", "launchType"} & data.keys())
+        if data.get("startedBy") and others:
+            message = f"startedBy must be the only filter, but there is {', '.join(others)} too."
+            return error_response_json("InvalidParameterException", message, 400)
+        return list_tasks(data)
+
+    return wrapped
+
+
+replace("ListTasks", alone_where_started_by_filters)
+
+
+# Why a task has stopped, in the words of AWS. The containers that only stopped with it have an exit code of their own,
+# the memory that ran out is told of its container alone, and what the scheduler stops was not stopped by a person.
+
+OUT_OF_MEMORY = 137
+TERMINATED = 143
+BY_THE_SCHEDULER = {
+    "Deployment completed",
+    "Deployment capacity limit",
+    "Service scaling down",
+    "Task definition updated",
+}
+mark_task_stopped = ecs._mark_task_stopped
+
+
+def mark_task_stopped_as_aws_does(task_arn, task, reason, stop_code, exit_code=None):
+    if stop_code == "EssentialContainerExited":
+        reason = "Essential container in task exited"
+        for container in task.get("containers", []):
+            if container.get("exitCode") is None:
+                container["exitCode"] = TERMINATED
+            elif container["exitCode"] == OUT_OF_MEMORY:
+                container["reason"] = "OutOfMemoryError: Container killed due to memory usage"
+    elif stop_code == "TaskFailedToStart" and reason.startswith("CannotPullContainerError"):
+        image = next((image for image in images_of(task) if image in reason), next(images_of(task), ""))
+        reason = (
+            "CannotPullContainerError: pull image manifest has been retried 1 time(s): "
+            f"failed to resolve ref {image}: {image}: not found"
+        )
+        for container in task.get("containers", []):
+            if container["image"] == image:
+                container["reason"] = reason
+    elif stop_code == "UserInitiated" and reason in BY_THE_SCHEDULER and task.get("_deployment_id"):
+        reason = f"Scaling activity initiated by (deployment {task['_deployment_id']})"
+        stop_code = "ServiceSchedulerInitiated"
+    return mark_task_stopped(task_arn, task, reason, stop_code, exit_code=exit_code)
+
+
+def images_of(task):
+    return (container["image"] for container in task.get("containers", []))
+
+
+ecs._mark_task_stopped = mark_task_stopped_as_aws_does
 
 
 # The emulator looks at every container ten times a second. Once a task has outlived its start, every other second is
@@ -429,27 +689,53 @@ for operations in (tagging._WRITERS, tagging._REMOVERS):
     operations["ecs"] = announce_tags(operations["ecs"], lambda _spec, arn, _change: arn)
 
 
-# Permissions are checked against the service or the family that a call names, not only against its cluster.
+# Permissions are checked against what a call names: the service, the family, the task or the log stream, not only the
+# cluster or the log group. Tasks are listed for those who may list all.
 
 extract_resource_arn = iam_actions.extract_resource_arn
 
 
 def resource_arn(service, method, path, headers, body, query_params, region, account_id):
     arn = extract_resource_arn(service, method, path, headers, body, query_params, region, account_id)
+    operation = headers.get("x-amz-target", "").rsplit(".", 1)[-1]
+    if operation == "GetLogEvents":
+        return f"{arn}:log-stream:{json.loads(body or b'{}').get('logStreamName', '')}"
     if service != "ecs":
         return arn
     request = json.loads(body or b"{}")
     prefix = f"arn:aws:ecs:{region}:{account_id}"
+    if operation == "ListTasks":
+        return "*"
     if "family" in request:
         return f"{prefix}:task-definition/{request['family']}:*"
-    name = request.get("service") or next(iter(request.get("services", [])), None)
+    if "serviceDeploymentArns" in request:
+        return next(iter(request["serviceDeploymentArns"]), "*")
+    kind, named = ("task", request["tasks"]) if "tasks" in request else ("service", request.get("services", []))
+    name = request.get("service") or next(iter(named), None)
     if not name:
         return arn
     cluster = ecs._resolve_cluster_name(request.get("cluster", "default"))
-    return name if name.startswith("arn:") else f"{prefix}:service/{cluster}/{name}"
+    return name if name.startswith("arn:") else f"{prefix}:{kind}/{cluster}/{name}"
 
 
 iam_actions.extract_resource_arn = resource_arn
+
+
+# Conditions on the source of an event are checked.
+
+request_tag_context = iam_actions.request_tag_context
+
+
+def request_context(service, iam_action, body, params):
+    context = request_tag_context(service, iam_action, body, params)
+    if iam_action == "events:PutEvents":
+        entries = json.loads(body or b"{}").get("Entries", [])
+        sources = sorted({entry.get("Source", "") for entry in entries})
+        context = {**context, "events:source": sources[0] if len(sources) == 1 else sources}
+    return context
+
+
+iam_actions.request_tag_context = request_context
 
 
 threading.Thread(target=end_with_parent, args=(sys.argv.pop(1),), daemon=True).start()

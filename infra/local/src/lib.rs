@@ -6,11 +6,12 @@
 //! - [`emulator`] starts the emulator, with the behaviours that `launcher.py` adds to it.
 //! - [`engine`] decides what becomes of ECS tasks; [`registry`] makes and pushes the images that say so.
 //! - [`events`] publishes the events that ECR and ECS would.
-//! - [`slack`] stands in for Slack.
+//! - [`slack`] stands in for Slack, [`sink`] for the others who are told; [`fault`] lets them misbehave. [`listeners`]
+//!   hear what is published inside AWS.
 //! - [`stack`] deploys `infra/template.yaml`.
 //! - [`cloud`] puts it all together for the demo and the tests; [`kept`] finds one that another process left running.
 //! - [`fleet`] fills it with the services that the demo tells of.
-//! - [`explain`] asks the functions what they would do.
+//! - [`explain`] asks the functions what they would do; [`told`] gathers what everyone has been told.
 //!
 //! README.md tells what is the emulator's and what is ours.
 
@@ -27,12 +28,16 @@ pub mod emulator;
 pub mod engine;
 pub mod events;
 pub mod explain;
+pub mod fault;
 pub mod fleet;
 pub mod http;
 pub mod json;
 pub mod kept;
+pub mod listeners;
 pub mod progress;
 pub mod registry;
+pub mod sink;
 pub mod slack;
 pub mod stack;
+pub mod told;
 pub mod tools;

@@ -27,8 +27,10 @@ pub enum Behaviour {
     /// It runs until it is stopped.
     #[default]
     Healthy,
-    /// It exits soon after its start.
+    /// It exits soon after its start, and says why in its log.
     Crash,
+    /// It is killed soon after its start, because it needs more memory than it may have.
+    OutOfMemory,
     /// Its image cannot be pulled.
     NeverPulls,
     /// Its image takes [`SLOW_PULL`] to pull; then it runs.
@@ -44,6 +46,7 @@ impl Behaviour {
         match self {
             Self::Healthy => "healthy",
             Self::Crash => "crash",
+            Self::OutOfMemory => "out-of-memory",
             Self::NeverPulls => "never-pulls",
             Self::Slow => "slow",
         }
@@ -51,8 +54,24 @@ impl Behaviour {
 
     /// The behaviour that a label asks for: healthy when it says nothing known.
     pub fn from_label(label: &str) -> Self {
-        [Self::Crash, Self::NeverPulls, Self::Slow].into_iter().find(|b| b.label() == label).unwrap_or_default()
+        let unhealthy = [Self::Crash, Self::OutOfMemory, Self::NeverPulls, Self::Slow];
+        unhealthy.into_iter().find(|behaviour| behaviour.label() == label).unwrap_or_default()
     }
+}
+
+/// The secret that a crashing image gives away in its log, in more than one way. It must never be told any further.
+pub const LEAKED_SECRET: &str = "k1ttiwake-Under-the-pier-42";
+
+/// The last lines in the log of an image that crashes.
+pub fn crash_log() -> Vec<String> {
+    vec![
+        "starting with LOG_LEVEL=info".to_owned(),
+        format!("DATABASE_PASSWORD={LEAKED_SECRET}"),
+        format!("connecting to postgres://tides:{LEAKED_SECRET}@db.tides.internal:5432/tides"),
+        format!("GET https://api.example.com/v1/tides -> 401, sent Authorization: Bearer {LEAKED_SECRET}"),
+        r#"{"level":"error","message":"no tide tables: relation \"tides\" does not exist"}"#.to_owned(),
+        "thread 'main' panicked at src/main.rs:42:10: the schema is 7, and this version needs 8".to_owned(),
+    ]
 }
 
 /// A digest as people quote it.
@@ -69,12 +88,28 @@ pub fn host() -> String {
 #[derive(Debug, Clone)]
 pub struct Image {
     blobs: Vec<Vec<u8>>,
+    /// The manifests that get no tag.
     children: Vec<Vec<u8>>,
-    index: Vec<u8>,
+    /// The manifest that gets the tag.
+    top: Vec<u8>,
+    kind: MediaType,
 }
 
+/// Where an image says that it comes from, as labels of its configuration or as annotations of its index.
+fn origin(source: &str, version: &str, revision: &str) -> HashMap<String, String> {
+    HashMap::from([
+        (ANNOTATION_CREATED.to_owned(), CREATED.to_owned()),
+        (ANNOTATION_REVISION.to_owned(), revision.to_owned()),
+        (ANNOTATION_SOURCE.to_owned(), source.to_owned()),
+        (ANNOTATION_VERSION.to_owned(), version.to_owned()),
+    ])
+}
+
+/// When every image was built.
+const CREATED: &str = "2026-11-02T09:14:07Z";
+
 impl Image {
-    /// Builds an image of `version` from the commit `revision` of `source`, for both architectures.
+    /// Builds an image of `version` from the commit `revision` of `source`, for both architectures. Its labels say so.
     pub fn build(source: &str, version: &str, revision: &str, behaviour: Behaviour) -> Result<Self> {
         Self::build_for(&[Arch::Amd64, Arch::ARM64], source, version, revision, behaviour)
     }
@@ -87,38 +122,63 @@ impl Image {
         revision: &str,
         behaviour: Behaviour,
     ) -> Result<Self> {
-        let labels = HashMap::from([
-            (ANNOTATION_CREATED.to_owned(), "2026-11-02T09:14:07Z".to_owned()),
-            (ANNOTATION_REVISION.to_owned(), revision.to_owned()),
-            (ANNOTATION_SOURCE.to_owned(), source.to_owned()),
-            (ANNOTATION_VERSION.to_owned(), version.to_owned()),
-            (BEHAVIOUR.to_owned(), behaviour.label().to_owned()),
-        ]);
-        let mut image = Self { blobs: Vec::new(), children: Vec::new(), index: Vec::new() };
+        let mut labels = origin(source, version, revision);
+        labels.insert(BEHAVIOUR.to_owned(), behaviour.label().to_owned());
+        Self::assemble(architectures, &labels, None)
+    }
+
+    /// As [`Self::build`], but healthy, and where it comes from is said in annotations of the index alone.
+    pub fn annotated(source: &str, version: &str, revision: &str) -> Result<Self> {
+        let annotations = Some(origin(source, version, revision));
+        Self::assemble(&[Arch::Amd64, Arch::ARM64], &HashMap::new(), annotations)
+    }
+
+    /// As [`Self::build`], but for this machine's architecture alone and without an index, as `docker build` makes it:
+    /// the tag is on the manifest itself.
+    pub fn single(source: &str, version: &str, revision: &str, behaviour: Behaviour) -> Result<Self> {
+        let mut labels = origin(source, version, revision);
+        labels.insert(BEHAVIOUR.to_owned(), behaviour.label().to_owned());
+        let mut image = Self::empty(MediaType::ImageManifest);
+        image.add_platform(Arch::default(), &labels)?;
+        image.top = image.children.pop().context("an image without a manifest")?;
+        Ok(image)
+    }
+
+    fn empty(kind: MediaType) -> Self {
+        Self { blobs: Vec::new(), children: Vec::new(), top: Vec::new(), kind }
+    }
+
+    fn assemble(
+        architectures: &[Arch],
+        labels: &HashMap<String, String>,
+        annotations: Option<HashMap<String, String>>,
+    ) -> Result<Self> {
+        let mut image = Self::empty(MediaType::ImageIndex);
         let mut manifests = Vec::new();
         for architecture in architectures {
-            manifests.push(image.add_platform(architecture.clone(), &labels)?);
+            manifests.push(image.add_platform(architecture.clone(), labels)?);
         }
         let first = manifests.first().context("an image for no architecture")?;
         manifests.push(image.add_attestation(first)?);
-        let index = ImageIndexBuilder::default()
+        let mut index = ImageIndexBuilder::default()
             .schema_version(2_u32)
             .media_type(MediaType::ImageIndex)
             .manifests(manifests)
             .build()?;
-        image.index = index.to_string()?.into_bytes();
+        index.set_annotations(annotations);
+        image.top = index.to_string()?.into_bytes();
         Ok(image)
     }
 
-    /// The digest that a tag of this image points to: the index's.
+    /// The digest that a tag of this image points to: the index's, where it has one.
     pub fn digest(&self) -> String {
-        digest_of(&self.index)
+        digest_of(&self.top)
     }
 
     fn add_platform(&mut self, architecture: Arch, labels: &HashMap<String, String>) -> Result<Descriptor> {
         let layer = self.add_blob(MediaType::ImageLayer, empty_tar())?;
         let configuration = ImageConfigurationBuilder::default()
-            .created("2026-11-02T09:14:07Z")
+            .created(CREATED)
             .architecture(architecture.clone())
             .os(Os::Linux)
             .config(ConfigBuilder::default().cmd(["/app".to_owned()]).labels(labels.clone()).build()?)
@@ -175,16 +235,16 @@ impl Image {
 }
 
 /// Pushes an image under a tag: blobs first, then the manifests without a tag, then the index with it. Returns the
-/// index's digest.
+/// index's digest, or that of the only manifest.
 pub async fn push(aws: &Aws, repository: &str, tag: &str, image: &Image) -> Result<String> {
     push_children(aws, repository, image).await?;
-    put_manifest(aws, repository, tag, &MediaType::ImageIndex, &image.index).await
+    put_manifest(aws, repository, tag, &image.kind, &image.top).await
 }
 
 /// Pushes an image without any tag. Returns the index's digest.
 pub async fn push_untagged(aws: &Aws, repository: &str, image: &Image) -> Result<String> {
     push_children(aws, repository, image).await?;
-    put_manifest(aws, repository, &image.digest(), &MediaType::ImageIndex, &image.index).await
+    put_manifest(aws, repository, &image.digest(), &image.kind, &image.top).await
 }
 
 async fn push_children(aws: &Aws, repository: &str, image: &Image) -> Result<()> {
@@ -300,7 +360,7 @@ mod tests {
     #[test]
     fn an_image_is_an_index_of_two_platforms_and_an_attestation() -> Result<()> {
         let image = Image::build("https://example.com/web", "1.0.0", "8f4e2d1", Behaviour::Crash)?;
-        let index: serde_json::Value = serde_json::from_slice(&image.index)?;
+        let index: serde_json::Value = serde_json::from_slice(&image.top)?;
         let platforms: Vec<_> = index["manifests"]
             .as_array()
             .context("no manifests")?
@@ -317,8 +377,24 @@ mod tests {
     }
 
     #[test]
+    fn where_an_image_comes_from_is_in_its_labels_or_in_its_annotations() -> Result<()> {
+        let parts = |image: &Image| {
+            let top: serde_json::Value = serde_json::from_slice(&image.top)?;
+            let has_labels = image.blobs.iter().any(|blob| String::from_utf8_lossy(blob).contains(ANNOTATION_REVISION));
+            anyhow::Ok((top["manifests"].is_array(), top["annotations"][ANNOTATION_REVISION] == "8f4e2d1", has_labels))
+        };
+        let (source, version, revision) = ("https://example.com/web", "1.0.0", "8f4e2d1");
+        let built = Image::build(source, version, revision, Behaviour::Healthy)?;
+        assert_eq!(parts(&built)?, (true, false, true));
+        assert_eq!(parts(&Image::annotated(source, version, revision)?)?, (true, true, false));
+        assert_eq!(parts(&Image::single(source, version, revision, Behaviour::Healthy)?)?, (false, false, true));
+        Ok(())
+    }
+
+    #[test]
     fn every_behaviour_survives_its_label() {
-        for behaviour in [Behaviour::Healthy, Behaviour::Crash, Behaviour::NeverPulls, Behaviour::Slow] {
+        use Behaviour::{Crash, Healthy, NeverPulls, OutOfMemory, Slow};
+        for behaviour in [Healthy, Crash, OutOfMemory, NeverPulls, Slow] {
             assert_eq!(Behaviour::from_label(behaviour.label()), behaviour);
         }
         assert_eq!(Behaviour::from_label("dances"), Behaviour::Healthy);

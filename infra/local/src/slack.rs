@@ -3,6 +3,8 @@
 //! It checks what Slack checks (token, channel, the limits of Block Kit), keeps every message with all its edits, and
 //! misbehaves when a test asks for it.
 
+mod render;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -14,8 +16,11 @@ use axum::response::{IntoResponse as _, Json, Response};
 use axum::routing::post;
 use serde_json::{Value, json};
 
+pub use self::render::plain;
+use self::render::render;
+use crate::fault::{Fault, Faults};
 use crate::http::Server;
-use crate::json::{list, text};
+use crate::json::{self, list, text};
 
 /// The bot token that the stand-in accepts.
 pub const TOKEN: &str = "xoxb-local-cloud";
@@ -33,6 +38,10 @@ pub struct Message {
     pub ts: String,
     /// What was posted, then each edit of it.
     pub versions: Vec<Value>,
+    /// The replies in its thread, oldest first.
+    pub replies: Vec<Message>,
+    /// Whether it is a reply that is shown in the channel too.
+    pub is_broadcast: bool,
 }
 
 /// What the stand-in answered to one request.
@@ -50,15 +59,6 @@ pub struct Exchange {
     pub error: String,
 }
 
-/// How the stand-in misbehaves.
-#[derive(Debug, Clone, Copy)]
-pub enum Fault {
-    /// Answers 429 with this `Retry-After`, in seconds.
-    RateLimited(u64),
-    /// Answers 500.
-    Broken,
-}
-
 /// The stand-in, which ends when it is dropped.
 #[derive(Debug)]
 pub struct Slack {
@@ -66,20 +66,30 @@ pub struct Slack {
     screen: Arc<Screen>,
 }
 
-#[derive(Debug, Default)]
-struct Screen(Mutex<Inner>);
+#[derive(Debug)]
+struct Screen {
+    inner: Mutex<Inner>,
+    faults: Faults,
+}
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
+    token: String,
     messages: Vec<Message>,
     exchanges: Vec<Exchange>,
-    faults: Vec<(String, Fault, usize)>,
     next_ts: u32,
+}
+
+impl Default for Screen {
+    fn default() -> Self {
+        let inner = Inner { token: TOKEN.to_owned(), messages: Vec::new(), exchanges: Vec::new(), next_ts: 0 };
+        Self { inner: Mutex::new(inner), faults: Faults::default() }
+    }
 }
 
 impl Screen {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -104,7 +114,7 @@ impl Slack {
         format!("http://{}{WEBHOOK}", self.server.address)
     }
 
-    /// All messages, oldest first.
+    /// All messages, oldest first. Replies are with the message that they answer.
     pub fn messages(&self) -> Vec<Message> {
         self.screen.lock().messages.clone()
     }
@@ -123,7 +133,17 @@ impl Slack {
     /// Lets the next `times` requests whose body contains `text` end in a fault. Tests that run at the same time do
     /// not disturb each other that way.
     pub fn fail(&self, text: &str, fault: Fault, times: usize) {
-        self.screen.lock().faults.push((text.to_owned(), fault, times));
+        self.screen.faults.add(text, fault, times);
+    }
+
+    /// Ends the faults of requests whose body contains `text`.
+    pub fn mend(&self, text: &str) {
+        self.screen.faults.end(text);
+    }
+
+    /// Takes this token from now on, and no other: the one before was revoked.
+    pub fn accept_only(&self, token: &str) {
+        token.clone_into(&mut self.screen.lock().token);
     }
 }
 
@@ -137,6 +157,19 @@ impl Message {
     pub fn rendered(&self) -> String {
         render(self.latest())
     }
+
+    /// What people see now who have opened its thread, as text.
+    pub fn thread(&self) -> String {
+        let mut lines = vec![self.rendered()];
+        for reply in &self.replies {
+            let mark = if reply.is_broadcast { "↳ (in the channel too) " } else { "↳ " };
+            let reply = reply.rendered();
+            let mut reply = reply.lines();
+            lines.push(format!("  {mark}{}", reply.next().unwrap_or_default()));
+            lines.extend(reply.map(|line| format!("    {line}")));
+        }
+        lines.join("\n")
+    }
 }
 
 async fn api(
@@ -145,12 +178,12 @@ async fn api(
     headers: HeaderMap,
     Json(body): Json<Value>,
 ) -> Response {
-    if let Some(fault) = screen.take_fault(&body) {
+    if let Some(fault) = screen.faults.meet(&body.to_string()).await {
         return screen.misbehave(fault, method, body);
     }
     let token = headers.get(header::AUTHORIZATION).and_then(|h| h.to_str().ok());
-    let result =
-        if token == Some(&format!("Bearer {TOKEN}")) { screen.call(&method, &body) } else { Err("invalid_auth") };
+    let accepted = format!("Bearer {}", screen.lock().token);
+    let result = if token == Some(&accepted) { screen.call(&method, &body) } else { Err("invalid_auth") };
     screen.note(method, body, StatusCode::OK, result.as_ref().err().copied().unwrap_or_default());
     match result {
         Ok(answer) => Json(answer).into_response(),
@@ -160,12 +193,11 @@ async fn api(
 
 async fn webhook(State(screen): State<Arc<Screen>>, Json(body): Json<Value>) -> Response {
     let method = "webhook".to_owned();
-    if let Some(fault) = screen.take_fault(&body) {
+    if let Some(fault) = screen.faults.meet(&body.to_string()).await {
         return screen.misbehave(fault, method, body);
     }
-    match check(&body) {
-        Ok(()) => {
-            screen.post("webhook", &body);
+    match check(&body).and_then(|()| screen.post("webhook", &body)) {
+        Ok(_) => {
             screen.note(method, body, StatusCode::OK, "");
             "ok".into_response()
         }
@@ -183,15 +215,14 @@ impl Screen {
             "chat.postMessage" | "chat.update" if channel != CHANNEL => Err("channel_not_found"),
             "chat.postMessage" => {
                 check(body)?;
-                let ts = self.post(channel, body);
+                let ts = self.post(channel, body)?;
                 Ok(json!({ "ok": true, "channel": channel, "ts": ts, "message": body }))
             }
             "chat.update" => {
                 check(body)?;
                 let ts = text(body, "ts");
                 let mut inner = self.lock();
-                let mut messages = inner.messages.iter_mut();
-                let message = messages.find(|m| m.channel == channel && m.ts == ts).ok_or("message_not_found")?;
+                let message = find(&mut inner.messages, channel, ts).ok_or("message_not_found")?;
                 message.versions.push(body.clone());
                 Ok(json!({ "ok": true, "channel": channel, "ts": ts, "text": text(body, "text") }))
             }
@@ -199,25 +230,32 @@ impl Screen {
         }
     }
 
-    fn post(&self, channel: &str, body: &Value) -> String {
+    fn post(&self, channel: &str, body: &Value) -> Result<String, &'static str> {
         let mut inner = self.lock();
         inner.next_ts += 1;
         let ts = format!("1793610000.{:06}", inner.next_ts);
-        inner.messages.push(Message { channel: channel.to_owned(), ts: ts.clone(), versions: vec![body.clone()] });
-        ts
+        let message = Message {
+            channel: channel.to_owned(),
+            ts: ts.clone(),
+            versions: vec![body.clone()],
+            replies: Vec::new(),
+            is_broadcast: body.get("reply_broadcast").is_some_and(|broadcast| broadcast == true),
+        };
+        let place = match body.get("thread_ts").and_then(Value::as_str) {
+            None => &mut inner.messages,
+            Some(parent) => {
+                let mut messages = inner.messages.iter_mut();
+                let parent = messages.find(|m| m.channel == channel && m.ts == parent).ok_or("thread_not_found")?;
+                &mut parent.replies
+            }
+        };
+        place.push(message);
+        Ok(ts)
     }
 
     fn note(&self, method: String, body: Value, status: StatusCode, error: &str) {
         let exchange = Exchange { at: Instant::now(), method, body, status: status.as_u16(), error: error.to_owned() };
         self.lock().exchanges.push(exchange);
-    }
-
-    fn take_fault(&self, body: &Value) -> Option<Fault> {
-        let body = body.to_string();
-        let mut inner = self.lock();
-        let (_, fault, times) = inner.faults.iter_mut().find(|(text, _, times)| *times > 0 && body.contains(text))?;
-        *times -= 1;
-        Some(*fault)
     }
 
     fn misbehave(&self, fault: Fault, method: String, body: Value) -> Response {
@@ -228,13 +266,31 @@ impl Screen {
                 let retry_after = [(header::RETRY_AFTER, seconds.to_string())];
                 (status, retry_after, Json(json!({ "ok": false, "error": "ratelimited" }))).into_response()
             }
-            Fault::Broken => {
+            // What is only late comes here no more.
+            Fault::Broken | Fault::Late(_) => {
                 let status = StatusCode::INTERNAL_SERVER_ERROR;
                 self.note(method, body, status, "fault");
                 (status, "internal error").into_response()
             }
+            Fault::Refused(error) => {
+                self.note(method, body, StatusCode::OK, error);
+                Json(json!({ "ok": false, "error": error })).into_response()
+            }
         }
     }
+}
+
+/// A message, or a reply in its thread.
+fn find<'a>(messages: &'a mut [Message], channel: &str, ts: &str) -> Option<&'a mut Message> {
+    for message in messages.iter_mut().filter(|message| message.channel == channel) {
+        if message.ts == ts {
+            return Some(message);
+        }
+        if let Some(reply) = message.replies.iter_mut().find(|reply| reply.ts == ts) {
+            return Some(reply);
+        }
+    }
+    None
 }
 
 /// What Slack refuses: a message without any text, and one beyond the limits of Block Kit.
@@ -251,6 +307,19 @@ fn check(body: &Value) -> Result<(), &'static str> {
     }
     if text.chars().count() > 40_000 {
         return Err("msg_too_long");
+    }
+    if let Some(metadata) = body.get("metadata")
+        && !(metadata["event_type"].is_string() && metadata["event_payload"].is_object())
+    {
+        return Err("invalid_metadata_format");
+    }
+    let mut ids: Vec<&str> = blocks.iter().map(|block| json::text(block, "block_id")).collect();
+    ids.retain(|id| !id.is_empty());
+    let all = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    if ids.len() < all {
+        return Err("invalid_blocks");
     }
     if blocks.into_iter().all(block_is_valid) { Ok(()) } else { Err("invalid_blocks") }
 }
@@ -277,77 +346,27 @@ fn block_is_valid(block: &Value) -> bool {
             let valid = |e: &Value| kind(Some(e)).as_deref() == Some("image") || text_fits(Some(e), 3000);
             !elements.is_empty() && elements.len() <= 10 && elements.iter().all(valid)
         }
-        Some("actions") => (1..=25).contains(&list(block, "elements").len()),
-        Some("divider" | "image" | "rich_text") => true,
+        Some("actions") => {
+            let elements = list(block, "elements");
+            (1..=25).contains(&elements.len()) && elements.iter().all(button_is_valid)
+        }
+        Some("rich_text") => !list(block, "elements").is_empty(),
+        Some("divider" | "image") => true,
         _ => false,
     }
 }
 
-/// A message as a person sees it, in plain text.
-pub fn render(body: &Value) -> String {
-    let attachments = list(body, "attachments").iter().flat_map(|attachment| list(attachment, "blocks"));
-    let blocks: Vec<String> = list(body, "blocks").iter().chain(attachments).map(render_block).collect();
-    let text = match blocks.is_empty() {
-        true => plain(text(body, "text")),
-        false => blocks.join("\n"),
-    };
-    text.trim_end().to_owned()
+/// The limits of a button, the only element of actions that the stand-in knows.
+fn button_is_valid(button: &Value) -> bool {
+    let label = button.get("text").unwrap_or(&Value::Null);
+    let fits = |name: &str, limit: usize| text(button, name).chars().count() <= limit;
+    text(button, "type") == "button"
+        && text(label, "type") == "plain_text"
+        && (1..=75).contains(&text(label, "text").chars().count())
+        && fits("url", 3000)
+        && fits("value", 2000)
+        && fits("action_id", 255)
 }
-
-fn render_block(block: &Value) -> String {
-    let own_text = |object: &Value| plain(text(object, "text"));
-    let own = block.get("text").map(own_text);
-    match text(block, "type") {
-        "divider" => "────────".to_owned(),
-        "context" => list(block, "elements").iter().map(own_text).collect::<Vec<_>>().join("  "),
-        "actions" => {
-            let label = |button: &Value| format!("[{}]", button.get("text").map(own_text).unwrap_or_default());
-            list(block, "elements").iter().map(label).collect::<Vec<_>>().join(" ")
-        }
-        _ => {
-            let field = |field: &Value| own_text(field).replacen('\n', ": ", 1);
-            let fields = list(block, "fields").iter().map(field).collect::<Vec<_>>().join("   ");
-            own.into_iter().chain(Some(fields).filter(|fields| !fields.is_empty())).collect::<Vec<_>>().join("\n")
-        }
-    }
-}
-
-/// Slack's mrkdwn as plain text: marks removed, links as their texts, the emoji that Tidegate uses as characters.
-fn plain(mrkdwn: &str) -> String {
-    let mut text = String::new();
-    let mut rest = mrkdwn;
-    while let Some((before, link)) = rest.split_once('<') {
-        text.push_str(before);
-        let Some((link, after)) = link.split_once('>') else {
-            rest = link;
-            break;
-        };
-        text.push_str(link.split_once('|').map_or(link, |(_, label)| label));
-        rest = after;
-    }
-    text.push_str(rest);
-    for (name, emoji) in EMOJI {
-        text = text.replace(name, emoji);
-    }
-    text.replace(['*', '`'], "").replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-}
-
-const EMOJI: [(&str, &str); 14] = [
-    (":arrows_counterclockwise:", "🔄"),
-    (":black_square_for_stop:", "⏹"),
-    (":fast_forward:", "⏩"),
-    (":hourglass_flowing_sand:", "⏳"),
-    (":large_blue_circle:", "🔵"),
-    (":leftwards_arrow_with_hook:", "↩"),
-    (":no_entry:", "⛔"),
-    (":red_circle:", "🔴"),
-    (":rewind:", "⏪"),
-    (":rocket:", "🚀"),
-    (":ship:", "🚢"),
-    (":warning:", "⚠"),
-    (":white_check_mark:", "✅"),
-    (":x:", "❌"),
-];
 
 #[cfg(test)]
 mod tests {
@@ -380,18 +399,44 @@ mod tests {
         }
         assert_eq!(check(&json!({ "blocks": vec![section("a".to_owned()); 51] })), Err("invalid_blocks"));
         assert_eq!(check(&json!({})), Err("no_text"));
+        let twice = json!({ "type": "divider", "block_id": "head" });
+        assert_eq!(check(&json!({ "blocks": [twice, twice] })), Err("invalid_blocks"));
+        let metadata = |payload: Value| json!({ "text": "a", "metadata": { "event_type": "deployment", "event_payload": payload } });
+        assert_eq!(check(&metadata(json!({ "id": "1" }))), Ok(()));
+        assert_eq!(check(&metadata(json!("1"))), Err("invalid_metadata_format"));
     }
 
     #[test]
-    fn a_message_as_people_see_it() {
-        let message = json!({
-            "text": "not shown",
-            "blocks": [
-                { "type": "section", "text": { "type": "mrkdwn", "text": ":white_check_mark: *web* is live" } },
-                { "type": "context", "elements": [{ "type": "mrkdwn", "text": "<https://example.com/1|8f4e2d1> &amp; more" }] },
-            ],
-        });
-        assert_eq!(render(&message), "✅ web is live\n8f4e2d1 & more");
-        assert_eq!(render(&json!({ "text": "a < b" })), "a  b");
+    fn limits_of_buttons() {
+        let button = |label: &str, url: &str| json!({ "type": "button", "text": { "type": "plain_text", "text": label }, "url": url });
+        for (button, valid) in [
+            (button("Logs", "https://example.com"), true),
+            (button(&"a".repeat(76), "https://example.com"), false),
+            (button("Logs", &"a".repeat(3001)), false),
+            (json!({ "type": "button", "text": { "type": "mrkdwn", "text": "Logs" } }), false),
+        ] {
+            let message = json!({ "blocks": [{ "type": "actions", "elements": [button] }] });
+            assert_eq!(check(&message).is_ok(), valid, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_reply_is_with_its_message() -> Result<(), &'static str> {
+        let screen = Screen::default();
+        let say = |body: Value| {
+            let mut body = body;
+            body["channel"] = json!(CHANNEL);
+            screen.call(if body["ts"].is_string() { "chat.update" } else { "chat.postMessage" }, &body)
+        };
+        let message = say(json!({ "text": "web is rolling out" }))?;
+        let reply = say(json!({ "text": "details", "thread_ts": message["ts"], "reply_broadcast": true }))?;
+        say(json!({ "text": "web failed", "ts": message["ts"] }))?;
+        say(json!({ "text": "more\ndetails", "ts": reply["ts"] }))?;
+        assert_eq!(say(json!({ "text": "a", "thread_ts": reply["ts"] })), Err("thread_not_found"));
+        assert_eq!(say(json!({ "text": "a", "ts": "1.2" })), Err("message_not_found"));
+        let messages = screen.lock().messages.clone();
+        assert_eq!(messages.len(), 1);
+        assert_eq!(messages[0].thread(), "web failed\n  ↳ (in the channel too) more\n    details");
+        Ok(())
     }
 }

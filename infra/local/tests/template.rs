@@ -1,7 +1,7 @@
 //! What the emulator ignores of `infra/template.yaml` is asserted on the template itself; and its event rules are held
 //! against the sample events.
 
-#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -76,12 +76,164 @@ fn an_event_that_no_invocation_could_handle_ends_in_the_rejects_queue() {
 }
 
 #[test]
-fn a_sweep_that_cannot_be_delivered_is_neither_tried_again_nor_kept() {
+fn what_a_schedule_cannot_deliver_is_neither_tried_again_nor_kept() {
     let template = template();
-    let sweep = at(&template, "Resources/DeployFunction/Properties/Events/Sweep/Properties");
-    assert_eq!(intrinsic(at(sweep, "Schedule")), "!Ref SweepSchedule");
-    assert_eq!(at(sweep, "RetryPolicy/MaximumRetryAttempts"), 0);
-    assert!(sweep.get("DeadLetterConfig").is_none());
+    let sweep: Value =
+        serde_yaml_ng::from_str(&fs::read_to_string(root().join("events/tidegate-sweep.json")).unwrap()).unwrap();
+    for (function, event, parameter, often) in [
+        ("DeployFunction", "Sweep", "SweepSchedule", "rate(5 minutes)"),
+        ("NotifyFunction", "Look", "LookSchedule", "rate(1 minute)"),
+    ] {
+        let function = at(&template, &format!("Resources/{function}"));
+        let schedule = at(function, &format!("Properties/Events/{event}/Properties"));
+        assert_eq!(intrinsic(at(schedule, "Schedule")), format!("!Ref {parameter}"));
+        assert_eq!(at(&template, &format!("Parameters/{parameter}/Default")), often);
+        assert_eq!(at(schedule, "RetryPolicy/MaximumRetryAttempts"), 0);
+        assert!(schedule.get("DeadLetterConfig").is_none(), "{event}");
+        assert_eq!(way_to(function, &sweep), "schedule", "{event}");
+    }
+}
+
+/// The items of a list of which some are there under a condition only, each with that condition.
+fn conditional(list: &Value) -> impl Iterator<Item = (Option<&str>, &Value)> {
+    list.as_sequence().unwrap().iter().map(|item| match item {
+        Value::Tagged(tagged) if tagged.tag == "If" => {
+            let branches = tagged.value.as_sequence().unwrap();
+            assert_eq!(intrinsic(&branches[2]), "!Ref AWS::NoValue", "{item:?}");
+            (branches[0].as_str(), &branches[1])
+        }
+        item => (None, item),
+    })
+}
+
+/// In the local cloud all of it is switched on, so only here it shows what is switched off.
+#[test]
+fn what_is_switched_off_needs_no_permission() {
+    let template = template();
+    let statements = at(&template, "Resources/NotifyRole/Properties/Policies");
+    let statements = at(&statements[0], "PolicyDocument/Statement");
+    let expected = [
+        ("ReadTaskLogs", "ReadsTaskLogs"),
+        ("SendEvents", "HasEventBus"),
+        ("ReadSlackSecret", "HasSlackSecret"),
+        ("ReadNewRelicSecret", "HasNewRelic"),
+        ("ReadWebhookSecret", "HasWebhook"),
+    ];
+    let found: Vec<(&str, &str)> = conditional(statements)
+        .filter_map(|(condition, statement)| Some((at(statement, "Sid").as_str().unwrap(), condition?)))
+        .collect();
+    assert_eq!(found, expected);
+    let announce = conditional(statements).find(|(_, statement)| at(statement, "Sid") == "Announce").unwrap().1;
+    let topics: Vec<_> = conditional(at(announce, "Resource")).map(|(when, topic)| (when, intrinsic(topic))).collect();
+    let (first, second) = ("!Ref DeploymentsTopic".to_owned(), "!Ref ChatTopic".to_owned());
+    assert_eq!(topics, [(None, first), (Some("HasChatTopic"), second)]);
+    for (resource, condition) in [("ChatTopic", "HasChatTopic"), ("DeploymentsDashboard", "HasDashboard")] {
+        assert_eq!(at(&template, &format!("Resources/{resource}/Condition")), condition);
+    }
+    assert_eq!(at(&template, "Outputs/ChatTopicArn/Condition"), "HasChatTopic");
+}
+
+#[test]
+fn nobody_outside_the_account_is_told_by_default() {
+    let template = template();
+    for (parameter, default) in [
+        ("SlackSecretName", ""),
+        ("ChatNotifications", "off"),
+        ("NewRelicSecretName", ""),
+        ("EventBusName", "default"),
+        ("WebhookUrl", ""),
+        ("WebhookSecretName", ""),
+        ("TaskLogs", "on"),
+        ("Dashboard", "on"),
+    ] {
+        assert_eq!(at(&template, &format!("Parameters/{parameter}/Default")), default, "{parameter}");
+    }
+}
+
+#[test]
+fn every_parameter_has_a_place_and_a_label_in_the_console() {
+    let template = template();
+    let interface = at(&template, "Metadata/AWS::CloudFormation::Interface");
+    let groups = at(interface, "ParameterGroups").as_sequence().unwrap();
+    let placed = groups.iter().flat_map(|group| at(group, "Parameters").as_sequence().unwrap());
+    let mut placed: Vec<&str> = placed.map(|name| name.as_str().unwrap()).collect();
+    let keys = |path: &Value| -> Vec<String> {
+        let mut keys: Vec<_> = path.as_mapping().unwrap().keys().map(|key| key.as_str().unwrap().to_owned()).collect();
+        keys.sort();
+        keys
+    };
+    placed.sort_unstable();
+    assert_eq!(placed, keys(at(&template, "Parameters")));
+    assert_eq!(keys(at(interface, "ParameterLabels")), keys(at(&template, "Parameters")));
+}
+
+/// The metrics in ARCHITECTURE.md.
+fn documented_metrics() -> Vec<String> {
+    let architecture = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let (_, metrics) = architecture.split_once("## The metrics").unwrap();
+    let (metrics, _) = metrics.split_once("\n## ").unwrap();
+    metrics.lines().filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned())).collect()
+}
+
+/// The emulator keeps the text of a dashboard, and does not look into it.
+#[test]
+fn the_dashboard_shows_metrics_that_there_are() {
+    let template = template();
+    assert_eq!(intrinsic(at(&template, "Outputs/DashboardName/Value")), "!Ref DeploymentsDashboard");
+    let Value::Tagged(body) = at(&template, "Resources/DeploymentsDashboard/Properties/DashboardBody") else {
+        panic!("the dashboard's body has no names filled in");
+    };
+    let body: Value = serde_json::from_str(body.value.as_str().unwrap()).unwrap();
+    let widgets = at(&body, "widgets").as_sequence().unwrap();
+    assert_eq!(at(&widgets[0], "properties/title"), "Deployments per day");
+    let known = documented_metrics();
+    assert!(known.len() >= 9, "{known:?}");
+    let mut shown = Vec::new();
+    for metric in widgets.iter().flat_map(|widget| {
+        let metrics = at(widget, "properties").get("metrics").and_then(Value::as_sequence);
+        metrics.into_iter().flatten()
+    }) {
+        let metric = serde_json::to_string(metric).unwrap();
+        // `["Tidegate", "Succeeded", …`, or in a search: `MetricName=\"Succeeded\"`.
+        let named = metric.strip_prefix("[\"Tidegate\",\"").and_then(|rest| rest.split_once('"'));
+        let searched = metric
+            .split_once("{Tidegate,")
+            .and_then(|(_, rest)| rest.split_once(r#"MetricName=\""#).and_then(|(_, rest)| rest.split_once('\\')));
+        shown.extend(named.or(searched).map(|(name, _)| name.to_owned()));
+    }
+    shown.sort();
+    shown.dedup();
+    let unknown: Vec<_> = shown.iter().filter(|name| !known.contains(name)).collect();
+    assert_eq!(unknown, Vec::<&String>::new());
+    let missing: Vec<_> = known.iter().filter(|name| !shown.contains(name)).collect();
+    assert_eq!(missing, Vec::<&String>::new(), "metrics that nobody sees");
+}
+
+/// What an index holds is paid for at each write, and cannot be changed without making the index anew.
+#[test]
+fn the_indexes_hold_what_they_are_asked_for() {
+    let template = template();
+    let table = at(&template, "Resources/HistoryTable/Properties");
+    let indexes = at(table, "GlobalSecondaryIndexes").as_sequence().unwrap();
+    let name_of = |key: &Value| at(key, "AttributeName").as_str().unwrap().to_owned();
+    let found: Vec<_> = indexes
+        .iter()
+        .map(|index| {
+            let keys: Vec<String> = at(index, "KeySchema").as_sequence().unwrap().iter().map(name_of).collect();
+            let projection = at(index, "Projection/ProjectionType").as_str().unwrap();
+            format!("{}: {} {projection}", at(index, "IndexName").as_str().unwrap(), keys.join(" "))
+        })
+        .collect();
+    assert_eq!(found, ["open: open id INCLUDE", "days: day id ALL", "good: good id ALL", "live: live pk ALL"]);
+    let included = at(&indexes[0], "Projection/NonKeyAttributes");
+    assert_eq!(included, &serde_yaml_ng::from_str::<Value>("[ecs_deployment_id]").unwrap());
+    // Each key is declared, and all of them are texts.
+    let declared = at(table, "AttributeDefinitions").as_sequence().unwrap();
+    assert!(declared.iter().all(|attribute| at(attribute, "AttributeType") == "S"), "{declared:?}");
+    let mut declared: Vec<String> = declared.iter().map(name_of).collect();
+    declared.sort();
+    assert_eq!(declared, ["day", "good", "id", "live", "open", "pk", "sk"]);
+    assert_eq!(at(table, "BillingMode"), "PAY_PER_REQUEST", "no index has a capacity of its own to run out of");
 }
 
 #[test]
@@ -90,6 +242,7 @@ fn every_function_logs_json_into_a_group_with_retention() {
     for (name, function) in resources(&template, "AWS::Serverless::Function") {
         let logging = at(function, "Properties/LoggingConfig");
         assert_eq!(at(logging, "LogFormat"), "JSON", "{name}");
+        assert_eq!(at(logging, "ApplicationLogLevel"), "INFO", "{name}: the metrics are lines of this level");
         let group = intrinsic(at(logging, "LogGroup"));
         let group = at(&template, &format!("Resources/{}", group.trim_start_matches("!Ref "))).clone();
         assert_eq!(intrinsic(at(&group, "Properties/RetentionInDays")), "!Ref LogRetentionDays", "{name}");
@@ -173,10 +326,11 @@ fn the_rules_let_through_what_the_readme_of_the_events_says() {
         let row = readme.lines().find(|line| line.starts_with(&format!("| `{short}` |")));
         let row = row.unwrap_or_else(|| panic!("events/README.md has no row for {short}"));
         let said = row.split('|').nth(4).unwrap().trim();
-        let function = if name.starts_with("ecs-") { "Resources/NotifyFunction" } else { "Resources/DeployFunction" };
+        let is_for_notify = name.starts_with("ecs-") || name == "tidegate-report";
+        let function = if is_for_notify { "Resources/NotifyFunction" } else { "Resources/DeployFunction" };
         let event: Value = serde_yaml_ng::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
         assert_eq!(said, way_to(at(&template, function), &event), "{name}");
         checked += 1;
     }
-    assert!(checked >= 25, "only {checked} events were checked");
+    assert!(checked >= 27, "only {checked} events were checked");
 }

@@ -1,6 +1,6 @@
 //! A stack that reaches Slack by an incoming webhook: a cloud of its own, because the secret belongs to the stack.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use local::cloud::{Cloud, SlackSecret};
 use local::registry::{self, Behaviour, Image};
 use serde_json::json;
@@ -22,16 +22,17 @@ fn a_webhook_is_posted_to_and_its_secret_kept() -> Result<()> {
             }))
             .await?;
         cloud.wait_until_steady("staging", "billing").await?;
-        cloud.push("tides/billing", "develop", &image("1.0.0")?).await?;
-        cloud.wait_for_record("staging", "billing", "succeeded").await?;
-        let messages = cloud
-            .wait_for("the webhook to tell the outcome", || async {
-                let messages = cloud.slack.messages_about("billing");
-                let told = messages.last().is_some_and(|m| m.rendered().contains("live"));
-                Ok(if told { Ok(messages) } else { Err(format!("{messages:?}")) })
-            })
-            .await?;
-        assert!(messages.iter().all(|message| message.channel == "webhook" && message.versions.len() == 1));
+        cloud.wait_until_found("staging", "billing").await?;
+        let digest = cloud.push("tides/billing", "develop", &image("1.0.0")?).await?;
+        let record = cloud.wait_for_record("staging", "billing", &digest, "succeeded").await?;
+        cloud.wait_for_message(record["id"].as_str().context("no id")?, "live").await?;
+        let messages = cloud.slack.messages();
+        let told: Vec<_> = messages.iter().map(|message| (&*message.channel, message.versions.len())).collect();
+        assert_eq!(
+            told,
+            [("webhook", 1); 2],
+            "the outcomes of the deployment that was found and of ours: {messages:?}"
+        );
         // The webhook's URL is the secret.
         let secret = cloud.slack.webhook_url();
         for function in &cloud.functions {

@@ -143,11 +143,13 @@ fn a_service_whose_definition_has_no_container_of_the_repository_is_told_so() ->
         let stranger = Follower::registered(cloud, "stranger", json!({})).await?;
         let container = json!({ "name": "app", "image": "public.ecr.aws/nginx/nginx:1.27", "memory": 64 });
         cloud.register(&json!({ "family": "stranger", "containerDefinitions": [container] })).await?;
-        stranger.create_service("stranger", json!({})).await?;
+        stranger.start_service("stranger", json!({})).await?;
         let digest = stranger.push("1.0.0", Behaviour::Healthy).await?;
         let decision = stranger.wait_for_decision(&digest, 1).await?;
         assert_eq!((&decision["action"], &decision["rule"]), (&json!("skip"), &json!("no-container")), "{decision}");
         assert_eq!(cloud.deployments_started(CLUSTER, "stranger").await?.len(), 1);
+        let recorded: Vec<_> = stranger.history().await?.iter().map(|record| record["state"].clone()).collect();
+        assert_eq!(recorded, ["skipped"], "what it runs is none of the images that it follows");
         Ok(())
     })
 }

@@ -30,8 +30,9 @@ fn decided(answer: &Value) -> Vec<Value> {
 fn what_is_explained_is_what_then_happens() -> Result<()> {
     scenario(|cloud| async move {
         let (beacon, digest, event) = behind(cloud, "beacon", json!({})).await?;
+        let before = cloud.items(CLUSTER, "beacon").await?;
         let explained = cloud.explain("deploy", &event).await?;
-        assert_eq!(cloud.items(CLUSTER, "beacon").await?, Vec::<Value>::new());
+        assert_eq!(cloud.items(CLUSTER, "beacon").await?, before);
         assert_eq!((beacon.revisions().await?, beacon.deployments().await?), (1, 1));
         let decision = &explained["decisions"][0];
         assert_eq!((&decision["action"], &decision["rule"]), (&json!("deploy"), &json!("deploy")), "{decision}");
@@ -56,9 +57,10 @@ fn a_decision_not_to_deploy_is_explained_and_not_recorded() -> Result<()> {
             { "key": "tidegate:hold", "value": "nesting" },
         ] });
         let (gull, _, event) = behind(cloud, "gull", tags).await?;
+        let before = cloud.items(CLUSTER, "gull").await?;
         let explained = cloud.explain("deploy", &event).await?;
         assert_eq!(explained["decisions"][0]["rule"], "held", "{explained}");
-        assert_eq!(cloud.items(CLUSTER, "gull").await?, Vec::<Value>::new());
+        assert_eq!(cloud.items(CLUSTER, "gull").await?, before);
 
         let done = cloud.invoke("deploy", &event).await?;
         assert_eq!(decided(&done), decided(&explained));

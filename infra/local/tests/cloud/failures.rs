@@ -12,13 +12,12 @@ use crate::scenario;
 fn a_crashing_image_fails_and_its_replay_is_not_deployed() -> Result<()> {
     scenario(|cloud| async move {
         let breakwater = Follower::steady(cloud, "breakwater").await?;
-        breakwater.push("1.0.0", Behaviour::Healthy).await?;
-        let good = cloud.wait_for_record(CLUSTER, "breakwater", "succeeded").await?;
+        let digest = breakwater.push("1.0.0", Behaviour::Healthy).await?;
+        let good = breakwater.wait_until_live(&digest).await?;
         cloud.wait_until_steady(CLUSTER, "breakwater").await?;
 
         let bad = breakwater.push("1.1.0", Behaviour::Crash).await?;
-        let failed = cloud.wait_for_record(CLUSTER, "breakwater", "failed").await?;
-        assert_eq!(failed["digest"], bad);
+        let failed = breakwater.wait_until(&bad, "failed").await?;
         assert_ne!(failed["reason"].as_str().unwrap_or_default(), "");
         let told = cloud.wait_for_message(failed["id"].as_str().context("no id")?, "failed").await?;
         assert!(told.rendered().contains("breakwater"), "{}", told.rendered());
@@ -52,11 +51,10 @@ fn an_image_that_cannot_be_pulled_fails() -> Result<()> {
         let shoal = Follower::steady(cloud, "shoal").await?;
         let first = shoal.runs().await?;
         let bad = shoal.push("1.0.0", Behaviour::NeverPulls).await?;
-        let failed = cloud.wait_for_record(CLUSTER, "shoal", "failed").await?;
-        assert_eq!(failed["digest"], bad);
+        let failed = shoal.wait_until(&bad, "failed").await?;
         cloud.wait_until_steady(CLUSTER, "shoal").await?;
         assert_eq!(shoal.runs().await?, first);
-        cloud.wait_for_message("shoal", "failed").await?;
+        cloud.wait_for_message(failed["id"].as_str().context("no id")?, "failed").await?;
         Ok(())
     })
 }
@@ -65,11 +63,10 @@ fn an_image_that_cannot_be_pulled_fails() -> Result<()> {
 fn a_new_image_after_a_bad_one_is_deployed() -> Result<()> {
     scenario(|cloud| async move {
         let sandbar = Follower::steady(cloud, "sandbar").await?;
-        sandbar.push("1.0.0", Behaviour::Crash).await?;
-        cloud.wait_for_record(CLUSTER, "sandbar", "failed").await?;
+        let bad = sandbar.push("1.0.0", Behaviour::Crash).await?;
+        sandbar.wait_until(&bad, "failed").await?;
         let fixed = sandbar.push("1.0.1", Behaviour::Healthy).await?;
-        let record = cloud.wait_for_record(CLUSTER, "sandbar", "succeeded").await?;
-        assert_eq!(record["digest"], fixed);
+        sandbar.wait_until_live(&fixed).await?;
         cloud.wait_until_steady(CLUSTER, "sandbar").await?;
         assert_eq!(sandbar.runs_image().await?, json!(sandbar.pinned(&fixed)));
         Ok(())

@@ -2,8 +2,10 @@
 
 use anyhow::{Context as _, Result};
 use local::cloud::Cloud;
+use local::fleet;
 use local::registry::{self, Behaviour, Image};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 pub(crate) const CLUSTER: &str = "staging";
 pub(crate) const SIDECAR: &str = "public.ecr.aws/datadog/agent:7.59.0";
@@ -51,7 +53,10 @@ impl Follower {
         let mut document = json!({
             "family": name,
             "containerDefinitions": [
-                { "name": "app", "image": follower.reference("first"), "memory": 256, "essential": true },
+                {
+                    "name": "app", "image": follower.reference("first"), "memory": 256, "essential": true,
+                    "logConfiguration": fleet::logs(name),
+                },
                 { "name": "sidecar", "image": SIDECAR, "memory": 128, "essential": false },
             ],
         });
@@ -60,7 +65,15 @@ impl Follower {
         Ok(follower)
     }
 
+    /// Creates a service, and waits until Tidegate has found its first deployment and told of it.
     pub(crate) async fn create_service(&self, service: &str, more: Value) -> Result<()> {
+        self.start_service(service, more).await?;
+        self.cloud.wait_until_found(CLUSTER, service).await?;
+        Ok(())
+    }
+
+    /// Creates a service, and waits until it runs.
+    pub(crate) async fn start_service(&self, service: &str, more: Value) -> Result<()> {
         let mut input = json!({
             "cluster": CLUSTER,
             "serviceName": service,
@@ -74,9 +87,14 @@ impl Follower {
         Ok(())
     }
 
+    /// An image of a version, each of a commit of its own.
     pub(crate) fn image(&self, version: &str, behaviour: Behaviour) -> Result<Image> {
-        let source = format!("https://example.com/{}", self.name);
-        Image::build(&source, version, "8f4e2d1c0b7a69584736251403f2e1d0c9b8a796", behaviour)
+        Image::build(&self.source(), version, &commit(version), behaviour)
+    }
+
+    /// Where its images come from.
+    pub(crate) fn source(&self) -> String {
+        format!("https://github.com/{}", self.repository)
     }
 
     pub(crate) fn reference(&self, tag: &str) -> String {
@@ -135,13 +153,12 @@ impl Follower {
 
     /// Waits until this digest is live, and returns the record of its deployment.
     pub(crate) async fn wait_until_live(&self, digest: &str) -> Result<Value> {
-        self.cloud
-            .wait_for(&format!("{digest} to be live on {}", self.name), || async {
-                let records = self.own_deployments().await?;
-                let live = records.iter().find(|r| r["digest"] == digest && r["state"] == "succeeded").cloned();
-                Ok(live.ok_or_else(|| format!("{records:?}")))
-            })
-            .await
+        self.wait_until(digest, "succeeded").await
+    }
+
+    /// Waits until the last record of this digest has this state, and returns it.
+    pub(crate) async fn wait_until(&self, digest: &str, state: &str) -> Result<Value> {
+        self.cloud.wait_for_record(CLUSTER, self.name, digest, state).await
     }
 
     /// The revision that the service's tasks run, when they all run the same.
@@ -195,13 +212,20 @@ impl Follower {
     }
 }
 
+/// The name of the commit that an image of this version was built of.
+pub(crate) fn commit(version: &str) -> String {
+    let hex = Sha256::digest(version).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    hex.chars().take(40).collect()
+}
+
 /// A record without what the announcing of it writes down.
 pub(crate) fn without_telling(record: &Value) -> Value {
     let mut record = record.clone();
     if let Some(record) = record.as_object_mut() {
-        for name in ["slack_channel", "slack_told", "slack_ts", "sns_told", "telling_until"] {
-            record.remove(name);
-        }
+        let beside = ["open", "progress", "provenance", "provenance_from", "tag_from", "tell_after", "telling_until"];
+        record.retain(|name, _| {
+            !name.starts_with("slack_") && !name.ends_with("_told") && !beside.contains(&name.as_str())
+        });
     }
     record
 }

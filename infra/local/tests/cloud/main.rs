@@ -1,20 +1,23 @@
 //! The functions as they are built and deployed, end to end in the local cloud.
 //!
 //! All tests share one cloud and run at the same time, so each has services and repositories of its own. Those of the
-//! sweep, which looks at every service, share another one.
+//! sweeps, which look at every service, share another one.
 //! The cloud ends with the test process: statics are not dropped, but the emulator watches its parent.
 
 #![expect(clippy::indexing_slicing, reason = "JSON values are indexed by name: a name that is missing gives null")]
 
 mod announcements;
+mod asked;
 mod checks;
 mod deployments;
 mod explain;
 mod failures;
 mod follower;
+mod look;
 mod policies;
 mod smoke;
 mod sweep;
+mod telling;
 
 use std::future::Future;
 use std::sync::LazyLock;

@@ -10,7 +10,7 @@ use crate::follower::{CLUSTER, Follower, without_telling};
 use crate::{Shared, scenario_in, start};
 
 /// It would find the services of other tests, and they would find it.
-static SWEPT: Shared = LazyLock::new(start);
+pub(crate) static SWEPT: Shared = LazyLock::new(start);
 
 #[test]
 fn a_push_whose_event_was_lost_is_found() -> Result<()> {
@@ -87,7 +87,7 @@ fn a_deployment_by_somebody_else_is_recorded_with_the_names_of_what_it_changed()
         let changed =
             ["containerDefinitions[app].environment[ANCHOR_KEY] (added)", "containerDefinitions[sidecar].memory"];
         assert_eq!(found["changed_by_others"], json!(changed));
-        cloud.wait_for_record(CLUSTER, "tug", "succeeded").await?;
+        tug.wait_until(&digest, "succeeded").await?;
 
         // The next push keeps it, and says so.
         let next = tug.push("1.0.1", Behaviour::Healthy).await?;

@@ -7,11 +7,13 @@ use local::aws::{ACCOUNT, REGION};
 use local::cloud::Cloud;
 use local::kept;
 use local::registry::{self, Behaviour, Image};
+use local::slack::Message;
 
 use crate::screen::Screen;
 
 /// Leaves the cloud running until Ctrl-C, prints how to talk to it, and shows what Slack shows.
 pub(crate) async fn run(screen: &Screen, cloud: &Cloud) -> Result<()> {
+    cloud.start_the_clock().await?;
     kept::write_down(&cloud.aws)?;
     screen.heading("The cloud stays until Ctrl-C");
     screen.line(&instructions(cloud)?);
@@ -22,7 +24,7 @@ pub(crate) async fn run(screen: &Screen, cloud: &Cloud) -> Result<()> {
         for (at, message) in cloud.slack.messages().iter().enumerate() {
             if now.get(at) != shown.get(at) {
                 screen.tell("Slack", "");
-                screen.quote(&message.rendered());
+                screen.quote(&message.thread());
             }
         }
         shown = now;
@@ -43,8 +45,11 @@ pub(crate) async fn push(screen: &Screen, image: &str, bad: bool) -> Result<()> 
     Ok(())
 }
 
+/// How often each message, or a reply to it, has changed.
 fn versions(cloud: &Cloud) -> Vec<usize> {
-    cloud.slack.messages().iter().map(|message| message.versions.len()).collect()
+    let of = |message: &Message| message.versions.len();
+    let with_replies = |message: &Message| of(message) + message.replies.iter().map(of).sum::<usize>();
+    cloud.slack.messages().iter().map(with_replies).collect()
 }
 
 fn instructions(cloud: &Cloud) -> Result<String> {

@@ -1,0 +1,152 @@
+//! The roles of the functions: enough, and no more.
+
+use anyhow::{Context as _, Result};
+use local::aws::{REGION, elements};
+use local::cloud::{Cloud, NEWRELIC_SECRET, SIGNING_SECRET, SLACK_SECRET};
+use local::registry::Behaviour;
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use super::rollouts::Ship;
+use crate::scenario;
+
+/// The template's statements and the emulator's checks speak of the same resources: a user with the policy of
+/// `tidegate-deploy` may look at all that a decision needs, and sees no secret.
+#[test]
+fn the_policy_of_deploy_is_enough_to_look_and_too_little_to_see_secrets() -> Result<()> {
+    scenario(|cloud| async move {
+        cloud.create_repository("smoke/looks").await?;
+        let table = cloud.stack.output("TableName")?;
+        let images = json!({ "repositoryName": "smoke/looks", "imageIds": [{ "imageTag": "gone" }] });
+        let names = json!({ "ParameterFilters": [{ "Key": "Name", "Values": ["/smoke/looks"] }] });
+        let role = json!({ "RoleName": "smoke-looks" });
+        let secret = json!({ "SecretId": "smoke/looks" });
+        let key = json!({ "pk": { "S": "SMOKE" }, "sk": { "S": "gone" } });
+        let item = json!({ "TableName": table, "Key": key });
+        let calls = [
+            ("ecr", "describe_images", json!({ "repositoryName": "smoke/looks" }), ""),
+            ("ecr", "batch_get_image", images.clone(), ""),
+            ("ecr", "batch_delete_image", images, "AccessDeniedException"),
+            ("cloudwatch", "describe_alarms", json!({ "AlarmNames": ["smoke-looks"] }), ""),
+            ("cloudwatch", "delete_alarms", json!({ "AlarmNames": ["smoke-looks"] }), "AccessDeniedException"),
+            ("iam", "get_role", role.clone(), "NoSuchEntity"),
+            ("iam", "delete_role", role, "AccessDenied"),
+            ("secretsmanager", "describe_secret", secret.clone(), "ResourceNotFoundException"),
+            ("secretsmanager", "get_secret_value", secret, "AccessDeniedException"),
+            ("ssm", "describe_parameters", names, ""),
+            ("ssm", "get_parameter", json!({ "Name": "/smoke/looks" }), "AccessDeniedException"),
+            ("dynamodb", "get_item", item.clone(), ""),
+            ("dynamodb", "batch_get_item", json!({ "RequestItems": { table: { "Keys": [key] } } }), ""),
+            ("dynamodb", "delete_item", item, "AccessDeniedException"),
+            ("resourcegroupstaggingapi", "get_resources", json!({ "ResourceTypeFilters": ["ecs:service"] }), ""),
+        ];
+        let expected: Vec<_> = calls.iter().map(|(_, name, _, code)| format!("{name} {code}")).collect();
+        let answers = answers_to(cloud, "DeployRole", "deploy", &json!(calls)).await?;
+        assert_eq!(answers, expected);
+        Ok(())
+    })
+}
+
+/// The same of `tidegate-notify`: it may look at what a diagnosis needs, tell everyone, and change nothing in ECS.
+#[test]
+fn the_policy_of_notify_is_enough_to_find_out_and_tell_and_no_more() -> Result<()> {
+    scenario(|cloud| async move {
+        let ship = Ship::launch(cloud, "smoke-finds-out", Behaviour::Healthy).await?;
+        let deployment = ship.deployment().await?;
+        ship.wait_for(&deployment, "COMPLETED").await?;
+        let rollout = ship.service_deployments(&json!({})).await?[0]["serviceDeploymentArn"].clone();
+        let tasks = cloud.aws.ecs("ListTasks", &json!({ "cluster": "smoke", "startedBy": deployment })).await?;
+        let table = cloud.stack.output("TableName")?;
+        let item = json!({ "TableName": table, "Key": { "pk": { "S": "SMOKE" }, "sk": { "S": "gone" } } });
+        let in_index = |index: &str, attribute: &str| {
+            json!({
+                "TableName": table, "IndexName": index, "KeyConditionExpression": "#a = :a",
+                "ExpressionAttributeNames": { "#a": attribute }, "ExpressionAttributeValues": { ":a": { "S": "none" } },
+            })
+        };
+        let put = json!({ "TableName": table, "Item": { "pk": { "S": "SMOKE" }, "sk": { "S": "notify" } } });
+        let service = json!({ "cluster": "smoke", "service": "smoke-finds-out" });
+        let image = json!({ "repositoryName": "smoke-finds-out", "imageIds": [{ "imageTag": "1.0.0" }] });
+        let layer = json!({ "repositoryName": "smoke-finds-out", "layerDigest": format!("sha256:{:064x}", 1) });
+        let stream = |group: &str| json!({ "logGroupName": group, "logStreamName": "gone" });
+        let publish = |topic: &str| json!({ "TopicArn": topic, "Message": "{}" });
+        let event = |source: &str, bus: &str| json!({ "Entries": [{ "Source": source, "DetailType": "smoke", "Detail": "{}", "EventBusName": bus }] });
+        let parameter = |name: &str| json!({ "Name": name, "WithDecryption": true });
+        let other_topic = cloud.aws.query("sns", "2010-03-31", "CreateTopic", &[("Name", "smoke-other")]).await?;
+        let other_topic = elements(&other_topic, "TopicArn").next().context("no topic")?;
+        let calls = [
+            ("ecs", "describe_services", json!({ "cluster": "smoke", "services": ["smoke-finds-out"] }), ""),
+            ("ecs", "list_service_deployments", service.clone(), ""),
+            ("ecs", "describe_service_deployments", json!({ "serviceDeploymentArns": [rollout] }), ""),
+            ("ecs", "list_tasks", json!({ "cluster": "smoke", "startedBy": deployment }), ""),
+            ("ecs", "describe_tasks", json!({ "cluster": "smoke", "tasks": tasks["taskArns"] }), ""),
+            ("ecs", "describe_task_definition", json!({ "taskDefinition": "smoke-finds-out" }), ""),
+            ("ecs", "update_service", service, "AccessDeniedException"),
+            ("ecs", "stop_task", json!({ "cluster": "smoke", "task": tasks["taskArns"][0] }), "AccessDeniedException"),
+            ("ecr", "batch_get_image", image.clone(), ""),
+            ("ecr", "get_download_url_for_layer", layer, "LayersNotFoundException"),
+            ("ecr", "batch_delete_image", image, "AccessDeniedException"),
+            ("logs", "get_log_events", stream("/ecs/smoke-finds-out"), "ResourceNotFoundException"),
+            ("logs", "delete_log_stream", stream("/ecs/smoke-finds-out"), "AccessDeniedException"),
+            ("dynamodb", "get_item", item.clone(), ""),
+            ("dynamodb", "put_item", put, ""),
+            ("dynamodb", "query", in_index("open", "open"), ""),
+            ("dynamodb", "query", in_index("days", "day"), ""),
+            ("dynamodb", "delete_item", item, "AccessDeniedException"),
+            ("dynamodb", "scan", json!({ "TableName": table }), "AccessDeniedException"),
+            ("sns", "publish", publish(cloud.stack.output("TopicArn")?), ""),
+            ("sns", "publish", publish(cloud.stack.output("ChatTopicArn")?), ""),
+            ("sns", "publish", publish(other_topic), "AuthorizationError"),
+            ("events", "put_events", event("tidegate", "default"), ""),
+            ("events", "put_events", event("somebody.else", "default"), "AccessDeniedException"),
+            ("events", "put_events", event("tidegate", "other"), "AccessDeniedException"),
+            ("ssm", "get_parameter", parameter(SLACK_SECRET), ""),
+            ("ssm", "get_parameter", parameter(NEWRELIC_SECRET), ""),
+            ("ssm", "get_parameter", parameter(SIGNING_SECRET), ""),
+            ("ssm", "get_parameter", parameter("/tidegate/other"), "AccessDeniedException"),
+        ];
+        let expected: Vec<_> = calls.iter().map(|(_, name, _, code)| format!("{name} {code}")).collect();
+        let answers = answers_to(cloud, "NotifyRole", "notify", &json!(calls)).await?;
+        assert_eq!(answers, expected);
+        Ok(())
+    })
+}
+
+/// Calls operations and prints each with the error it answers. The emulator checks the signatures of everyone but the
+/// account's root, so this is left to the SDK that came with it.
+const CALLS: &str = r#"
+import boto3, botocore.exceptions, json, sys
+
+for service, operation, parameters, _ in json.loads(sys.argv[1]):
+    code = ""
+    try:
+        getattr(boto3.client(service), operation)(**parameters)
+    except botocore.exceptions.ClientError as error:
+        code = error.response["Error"]["Code"]
+    print(operation, code)
+"#;
+
+/// The answers to a user who may do what a function with this role may.
+async fn answers_to(cloud: &Cloud, role: &str, policy: &str, calls: &Value) -> Result<Vec<String>> {
+    let name = format!("smoke-{policy}");
+    let (user, policy) = (("UserName", name.as_str()), ("PolicyName", policy));
+    let role = ("RoleName", cloud.stack.resource(role)?);
+    let answer = cloud.aws.iam("GetRolePolicy", &[role, policy]).await?;
+    let encoded = format!("document={}", elements(&answer, "PolicyDocument").next().context("no policy")?);
+    let (_, document) = form_urlencoded::parse(encoded.as_bytes()).next().context("an empty policy")?;
+    cloud.aws.iam("CreateUser", &[user]).await?;
+    cloud.aws.iam("PutUserPolicy", &[user, policy, ("PolicyDocument", &*document)]).await?;
+    let key = cloud.aws.iam("CreateAccessKey", &[user]).await?;
+    let part = |name| elements(&key, name).next().context("no access key");
+    let output = Command::new(cloud.tools.bin().join("python"))
+        .args(["-c", CALLS, &calls.to_string()])
+        .env_clear()
+        .env("AWS_ENDPOINT_URL", cloud.aws.endpoint())
+        .env("AWS_DEFAULT_REGION", REGION)
+        .env("AWS_ACCESS_KEY_ID", part("AccessKeyId")?)
+        .env("AWS_SECRET_ACCESS_KEY", part("SecretAccessKey")?)
+        .output()
+        .await?;
+    anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
+}
