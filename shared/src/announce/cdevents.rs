@@ -9,6 +9,7 @@
 use chrono::SecondsFormat;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use uuid::Builder;
 
 use super::sns;
 use crate::links::encoded;
@@ -152,12 +153,9 @@ fn name(text: &str) -> String {
 /// [a UUID](https://github.com/cdevents/spec/blob/v0.5.1/links.md), made of the record's id in the way that
 /// [version 8](https://www.rfc-editor.org/rfc/rfc9562#section-5.8) leaves to us.
 fn chain(id: &str) -> String {
-    let hash = Sha256::digest(id);
-    let bits = hash.iter().take(16).fold(0_u128, |bits, byte| (bits << 8) | u128::from(*byte));
-    let bits = bits & !(0xf << 76) & !(0b11 << 62) | (8 << 76) | (0b10 << 62);
-    let part = |shift: u32, mask: u128| (bits >> shift) & mask;
-    let [time, mid, version, variant] = [part(96, 0xffff_ffff), part(80, 0xffff), part(64, 0xffff), part(48, 0xffff)];
-    format!("{time:08x}-{mid:04x}-{version:04x}-{variant:04x}-{:012x}", part(0, 0xffff_ffff_ffff))
+    let mut bytes = uuid::Bytes::default();
+    bytes.iter_mut().zip(Sha256::digest(id)).for_each(|(byte, hash)| *byte = hash);
+    Builder::from_custom_bytes(bytes).into_uuid().to_string()
 }
 
 #[cfg(test)]

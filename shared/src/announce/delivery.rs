@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use secrecy::SecretString;
 
 use crate::error::Error;
 use crate::http::Response;
 use crate::platform::Platform;
+use crate::secrets::Secret;
 
 /// How often a request is repeated in one invocation when it is not answered as it should be. A 429 does not count.
 const ATTEMPTS_MAX: u32 = 3;
@@ -29,6 +31,15 @@ pub enum Answer<T> {
 }
 
 impl<T> Answer<T> {
+    /// What came of a request: what `read` makes of the response, if there is one.
+    #[must_use]
+    pub fn of(sent: Result<Response, &'static str>, read: impl FnOnce(&Response) -> Self) -> Self {
+        match sent {
+            Ok(response) => read(&response),
+            Err(reason) => Self::Broken(reason.into()),
+        }
+    }
+
     /// What an [HTTP status](https://www.rfc-editor.org/rfc/rfc9110#section-15) other than success says by itself.
     #[must_use]
     pub fn of_status(Response { status, retry_after, .. }: &Response) -> Self {
@@ -55,6 +66,24 @@ impl Refusal {
     pub fn of(self, sink: &'static str) -> Error {
         Error::Sink { sink, reason: self.reason, transient: self.transient }
     }
+}
+
+/// Makes a request with a secret, and once more with the secret read again where `is_about_secret` the refusal is: it may
+/// have been rotated.
+///
+/// # Errors
+/// [`Error`] where the secret can't be read; in the answer, [`Refusal`].
+pub async fn with_secret<T>(
+    secret: &Secret,
+    is_about_secret: impl Fn(&str) -> bool,
+    request: impl AsyncFn(SecretString) -> Result<T, Refusal>,
+) -> Result<Result<T, Refusal>, Error> {
+    let answer = request(secret.read().await?).await;
+    if !answer.as_ref().is_err_and(|refusal| is_about_secret(&refusal.reason)) {
+        return Ok(answer);
+    }
+    secret.forget();
+    Ok(request(secret.read().await?).await)
 }
 
 /// Makes a request until it is taken or refused for good, waiting out limits and repeating what did not get there, as
@@ -88,8 +117,13 @@ pub async fn insist<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Mutex;
+    use std::sync::atomic::Ordering;
+
     use crate::platform::tests::paused;
+    use crate::secrets::tests::store;
     use chrono::TimeDelta;
+    use secrecy::ExposeSecret;
 
     /// What comes of these answers, after which there is none: the result, how many requests it took, and how long.
     async fn insisted(answers: Vec<Answer<u8>>, time: TimeDelta) -> (Result<u8, Refusal>, usize, Duration) {
@@ -152,6 +186,43 @@ mod tests {
             assert_eq!((result, made), (refusal("oops", true), requests), "{seconds_left}");
             assert!(took.as_secs() + 8 <= seconds_left.unsigned_abs().max(8), "{seconds_left} {took:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_secret_is_read_again_where_the_refusal_is_about_it_and_once() {
+        let refused = |reason: &str| Err(Refusal { reason: reason.into(), transient: false });
+        for (answers, reads, requests, is_taken) in [
+            (vec![Ok(())], 1, 1, true),
+            (vec![refused("key"), Ok(())], 2, 2, true),
+            (vec![refused("key"), refused("key"), Ok(())], 2, 2, false),
+            (vec![refused("no entity"), Ok(())], 1, 1, false),
+        ] {
+            let (ssm, asked) = store(Ok("hunter2"));
+            let secret = Secret::new(ssm, "/tidegate/slack", "the test", "a secret");
+            let (answers, made) = (Mutex::new(answers.into_iter()), Mutex::new(0));
+            let request = async |secret: SecretString| {
+                assert_eq!(secret.expose_secret(), "hunter2");
+                *made.lock().unwrap() += 1;
+                answers.lock().unwrap().next().unwrap()
+            };
+            let result = with_secret(&secret, |reason| reason == "key", request).await.unwrap();
+            assert_eq!((asked.load(Ordering::Relaxed), *made.lock().unwrap()), (reads, requests));
+            assert_eq!(result.is_ok(), is_taken);
+            if let Err(refusal) = result {
+                let error = refusal.of("the test");
+                assert!(error.to_string().starts_with("the test did not take the message: "), "{error}");
+                assert!(!error.is_transient());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_secret_nothing_is_sent() {
+        let (ssm, _) = store(Err("ParameterNotFound"));
+        let secret = Secret::new(ssm, "/tidegate/slack", "the test", "a secret");
+        let request = async |_: SecretString| -> Result<(), Refusal> { panic!("there is nothing to send it with") };
+        let error = with_secret(&secret, |_| true, request).await.unwrap_err();
+        assert!(error.to_string().contains("put a secret into a SecureString"), "{error}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-use super::delivery::{Answer, Refusal, insist};
+use super::delivery::{Answer, insist, with_secret};
 use super::{amazon_q, cdevents, newrelic, webhook};
 use crate::error::{Error, from_sdk};
 use crate::http::Http;
@@ -19,21 +19,6 @@ use crate::platform::Platform;
 use crate::record::{Record, millis};
 use crate::secrets::Secret;
 use crate::settings::{NewRelicSettings, WebhookSettings};
-
-/// Makes a request with a secret, and once more with the secret read again where `is_about_secret` the refusal is.
-async fn with_secret(
-    sink: &'static str,
-    secret: &Secret,
-    is_about_secret: impl Fn(&str) -> bool,
-    request: impl AsyncFn(SecretString) -> Result<(), Refusal>,
-) -> Result<(), Error> {
-    let mut answer = request(secret.read().await?).await;
-    if answer.as_ref().is_err_and(|refusal| is_about_secret(&refusal.reason)) {
-        secret.forget();
-        answer = request(secret.read().await?).await;
-    }
-    answer.map_err(|refusal| refusal.of(sink))
-}
 
 /// New Relic's change tracking.
 #[derive(Debug)]
@@ -64,13 +49,12 @@ impl NewRelic {
         let request = async |key: SecretString| {
             let headers =
                 [("content-type", "application/json".to_owned()), ("api-key", key.expose_secret().to_owned())];
-            let post = async || match self.http.post(&self.api, &headers, body.clone()).await {
-                Ok(response) => newrelic::read_answer(&response),
-                Err(reason) => Answer::Broken(reason.into()),
-            };
+            let post =
+                async || Answer::of(self.http.post(&self.api, &headers, body.clone()).await, newrelic::read_answer);
             insist(&self.platform, deadline, post).await
         };
-        with_secret(Self::SINK, &self.secret, newrelic::is_about_key, request).await
+        let answer = with_secret(&self.secret, newrelic::is_about_key, request).await?;
+        answer.map_err(|refusal| refusal.of(Self::SINK))
     }
 }
 
@@ -105,14 +89,12 @@ impl Webhook {
                     Ok(post) => post,
                     Err(reason) => return Answer::Refused(reason),
                 };
-                match self.http.post(&self.url, &post.headers, post.body).await {
-                    Ok(response) => webhook::read_answer(&response),
-                    Err(reason) => Answer::Broken(reason.into()),
-                }
+                Answer::of(self.http.post(&self.url, &post.headers, post.body).await, webhook::read_answer)
             };
             insist(&self.platform, deadline, post).await
         };
-        with_secret(Self::SINK, &self.secret, webhook::is_about_secret, request).await
+        let answer = with_secret(&self.secret, webhook::is_about_secret, request).await?;
+        answer.map_err(|refusal| refusal.of(Self::SINK))
     }
 }
 
@@ -224,50 +206,9 @@ impl fmt::Debug for Metrics {
 mod tests {
     use super::*;
     use std::sync::Mutex;
-    use std::sync::atomic::Ordering;
 
     use crate::record::State;
     use crate::record::tests::record;
-    use crate::secrets::tests::store;
-
-    fn refusal(reason: &str) -> Result<(), Refusal> {
-        Err(Refusal { reason: reason.into(), transient: false })
-    }
-
-    #[tokio::test]
-    async fn a_secret_is_read_again_where_the_refusal_is_about_it_and_once() {
-        for (answers, reads, requests, is_taken) in [
-            (vec![Ok(())], 1, 1, true),
-            (vec![refusal("key"), Ok(())], 2, 2, true),
-            (vec![refusal("key"), refusal("key"), Ok(())], 2, 2, false),
-            (vec![refusal("no entity"), Ok(())], 1, 1, false),
-        ] {
-            let (ssm, asked) = store(Ok("hunter2"));
-            let secret = Secret::new(ssm, "/tidegate/slack", "the test", "a secret");
-            let (answers, made) = (Mutex::new(answers.into_iter()), Mutex::new(0));
-            let request = async |secret: SecretString| {
-                assert_eq!(secret.expose_secret(), "hunter2");
-                *made.lock().unwrap() += 1;
-                answers.lock().unwrap().next().unwrap()
-            };
-            let result = with_secret("the test", &secret, |reason| reason == "key", request).await;
-            assert_eq!((asked.load(Ordering::Relaxed), *made.lock().unwrap()), (reads, requests));
-            assert_eq!(result.is_ok(), is_taken);
-            if let Err(error) = result {
-                assert!(error.to_string().starts_with("the test did not take the message: "), "{error}");
-                assert!(!error.is_transient());
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn without_a_secret_nothing_is_sent() {
-        let (ssm, _) = store(Err("ParameterNotFound"));
-        let secret = Secret::new(ssm, "/tidegate/slack", "the test", "a secret");
-        let request = async |_: SecretString| panic!("there is nothing to send it with");
-        let error = with_secret("the test", &secret, |_| true, request).await.unwrap_err();
-        assert!(error.to_string().contains("put a secret into a SecureString"), "{error}");
-    }
 
     #[test]
     fn metrics_are_lines_of_outcomes() {

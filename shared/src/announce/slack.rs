@@ -6,14 +6,12 @@
 //! [incoming webhook](https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks) can't edit, so it is
 //! told the outcome, and the start only where a rollout takes long.
 
-use std::future::Future;
-
 use aws_sdk_ssm::Client;
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
-use super::delivery::{Answer, RETRY_AFTER_DEFAULT, Refusal, insist};
+use super::delivery::{Answer, RETRY_AFTER_DEFAULT, Refusal, insist, with_secret};
 use super::message::{Details, Message, details, render};
 use crate::error::Error;
 use crate::http::{Http, Response};
@@ -71,11 +69,9 @@ impl Slack {
     /// [`Error::Sink`]; [`Error::Aws`] where the secret can't be read.
     pub async fn send(&self, record: &Record, deadline: DateTime<Utc>) -> Result<Sent, Error> {
         let body = &body_of(&render(record));
-        let send = |secret: SecretString| async move {
-            match is_url(&secret) {
-                true => self.tell_webhook(&secret, record, body, deadline).await,
-                false => self.post_or_update(&secret, record, body, deadline).await,
-            }
+        let send = async |secret: SecretString| match is_url(&secret) {
+            true => self.tell_webhook(&secret, record, body, deadline).await,
+            false => self.post_or_update(&secret, record, body, deadline).await,
         };
         self.with_secret(send).await
     }
@@ -96,22 +92,15 @@ impl Slack {
         }
         let place = [("channel", json!(channel)), ("thread_ts", json!(thread)), ("reply_broadcast", json!(broadcast))];
         let body = &with(&body_of(&message), place);
-        let post = |token: SecretString| async move { self.method("chat.postMessage", &token, body, deadline).await };
+        let post = async |token: SecretString| self.method("chat.postMessage", &token, body, deadline).await;
         let answer = self.with_secret(post).await?;
         Ok(Some(text(&answer, "ts")))
     }
 
-    /// Calls with the secret, and once more with a fresh one where Slack does not take it.
-    async fn with_secret<T, F: Future<Output = Result<T, Refusal>>>(
-        &self,
-        call: impl Fn(SecretString) -> F,
-    ) -> Result<T, Error> {
-        let mut answer = call(self.secret.read().await?).await;
+    /// Calls with the secret, and tells the operator what to do where Slack refuses.
+    async fn with_secret<T>(&self, call: impl AsyncFn(SecretString) -> Result<T, Refusal>) -> Result<T, Error> {
         let is_about_secret = |code: &str| is_about_token(code) || is_about_webhook(code);
-        if answer.as_ref().is_err_and(|refusal| is_about_secret(&refusal.reason)) {
-            self.secret.forget();
-            answer = call(self.secret.read().await?).await;
-        }
+        let answer = with_secret(&self.secret, is_about_secret, call).await?;
         answer.map_err(|refusal| advised(refusal).of(SINK))
     }
 
@@ -189,10 +178,7 @@ impl Slack {
         let mut headers = vec![("content-type", "application/json; charset=utf-8".to_owned())];
         headers.extend(token.map(|token| ("authorization", format!("Bearer {}", token.expose_secret()))));
         let body = json!(body).to_string();
-        let request = async || match self.http.post(url, &headers, body.clone()).await {
-            Ok(response) => read_answer(&response),
-            Err(reason) => Answer::Broken(reason.into()),
-        };
+        let request = async || Answer::of(self.http.post(url, &headers, body.clone()).await, read_answer);
         insist(&self.platform, deadline, request).await
     }
 }

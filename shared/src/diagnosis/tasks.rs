@@ -4,6 +4,8 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::platform::from_seconds;
+
 /// A task that has stopped or is about to: an element of `tasks[]` of
 /// [`DescribeTasks`](https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Task.html).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -139,7 +141,7 @@ impl ServiceEvent {
     /// When it happened.
     #[must_use]
     pub fn created(&self) -> Option<DateTime<Utc>> {
-        DateTime::from_timestamp_millis((self.created_at * 1000.0) as i64)
+        from_seconds(self.created_at)
     }
 }
 
@@ -151,7 +153,7 @@ fn text(value: &Value, key: &str) -> String {
 fn time(value: &Value) -> Option<DateTime<Utc>> {
     match value {
         Value::String(text) => text.parse().ok(),
-        number => DateTime::from_timestamp_millis((number.as_f64()? * 1000.0) as i64),
+        number => from_seconds(number.as_f64()?),
     }
 }
 

@@ -13,7 +13,7 @@ use super::Notifier;
 use crate::decision::{Action, Decision, Handled};
 use crate::error::Error;
 use crate::events::ServiceRef;
-use crate::record::store::OpenRecord;
+use crate::record::store::{OpenRecord, Written};
 use crate::record::{History, Record, State};
 
 /// Most records that one sweep looks at; the oldest first. One page of the index has room for them: what can't be told
@@ -124,7 +124,7 @@ impl Notifier {
             true => self.store.settle(before, &failed).await?,
             false => self.store.advance(history, before, &failed).await?,
         };
-        Ok((written == crate::record::store::Written::Yes).then_some(failed))
+        Ok((written == Written::Yes).then_some(failed))
     }
 }
 

@@ -1,11 +1,10 @@
 //! What a push leads to.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::world::{ACCOUNT, Call, Fate, World};
+use crate::world::{ACCOUNT, Call, Fate};
 use crate::{NEW, NEWER, OLD, decision, externals, image, push, pushed, records};
 
 #[tokio::test(start_paused = true)]
@@ -39,19 +38,6 @@ async fn an_update_sends_the_revision_and_the_circuit_breaker_and_never_a_desire
     );
 }
 
-/// The calls of an invocation, by when they arrive: those in one line are made at once, the next line waits for them.
-fn steps(world: &World) -> Vec<Vec<String>> {
-    let mut steps: BTreeMap<Duration, Vec<String>> = BTreeMap::new();
-    for call in &world.state().calls {
-        steps.entry(call.at).or_default().push(call.operation.clone());
-    }
-    let sorted = |mut operations: Vec<String>| {
-        operations.sort();
-        operations
-    };
-    steps.into_values().map(sorted).collect()
-}
-
 #[tokio::test(start_paused = true)]
 async fn five_dependent_calls_lead_from_a_push_to_update_service() {
     let world = pushed();
@@ -62,7 +48,7 @@ async fn five_dependent_calls_lead_from_a_push_to_update_service() {
     world.state().ecs.set_tags("production/web", &follow);
     world.deliver("deploy", &push(NEW)).await.unwrap();
     assert_eq!(
-        steps(&world),
+        world.steps(),
         [
             vec!["GetResources"],
             vec!["DescribeServices", "Query"],

@@ -1,22 +1,7 @@
 //! What an event costs, and how long it takes when nobody answers.
 
-use std::collections::BTreeMap;
-
 use super::*;
 use crate::world::fleet::tag_change;
-
-/// The calls since the fates were decided, by when they arrive: those in one line are made at once.
-fn steps(world: &World) -> Vec<Vec<String>> {
-    let mut steps: BTreeMap<Duration, Vec<String>> = BTreeMap::new();
-    for call in &world.state().calls {
-        steps.entry(call.at).or_default().push(call.operation.clone());
-    }
-    let sorted = |mut operations: Vec<String>| {
-        operations.sort();
-        operations
-    };
-    steps.into_values().map(sorted).collect()
-}
 
 /// With Slack and the topic alone, as most will have it.
 #[tokio::test(start_paused = true)]
@@ -27,7 +12,7 @@ async fn the_beginning_and_the_end_of_a_rollout_cost_this() {
     world.calm();
     world.deliver("notify", &started(&id)).await.unwrap();
     assert_eq!(
-        steps(&world),
+        world.steps(),
         [
             vec!["Query"],
             vec!["DescribeServices"],
@@ -50,7 +35,7 @@ async fn the_beginning_and_the_end_of_a_rollout_cost_this() {
     world.calm();
     world.deliver("notify", &event).await.unwrap();
     assert_eq!(
-        steps(&world),
+        world.steps(),
         [
             vec!["Query"],
             vec!["DescribeServices"],
@@ -64,7 +49,7 @@ async fn the_beginning_and_the_end_of_a_rollout_cost_this() {
     );
     world.calm();
     world.deliver("notify", &event).await.unwrap();
-    assert_eq!(steps(&world), [vec!["Query"], vec!["DescribeServices"]], "a replay looks, and that is all");
+    assert_eq!(world.steps(), [vec!["Query"], vec!["DescribeServices"]], "a replay looks, and that is all");
     world.calm();
     world.deliver("notify", &sweep()).await.unwrap();
     assert_eq!(world.operations(), ["Query"], "nothing is open");

@@ -18,6 +18,7 @@ mod state;
 mod tagging;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -146,6 +147,16 @@ impl World {
 
     pub(crate) fn calm(&self) {
         self.fates(|_, _| Fate::Answered);
+    }
+
+    /// The calls, by when they arrived: those in one line were made at once, the next line waited for them.
+    pub(crate) fn steps(&self) -> Vec<Vec<String>> {
+        let mut steps: BTreeMap<Duration, Vec<String>> = BTreeMap::new();
+        for call in &self.state().calls {
+            steps.entry(call.at).or_default().push(call.operation.clone());
+        }
+        steps.values_mut().for_each(|operations| operations.sort());
+        steps.into_values().collect()
     }
 
     pub(crate) fn operations(&self) -> Vec<String> {
