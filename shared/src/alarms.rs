@@ -1,9 +1,10 @@
 //! The CloudWatch alarms that watch a deployment.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_cloudwatch::Client;
 use aws_sdk_cloudwatch::types::{AlarmType, StateValue};
+use chrono::{DateTime, Utc};
 
 use crate::error::{Error, from_sdk};
 
@@ -15,6 +16,8 @@ const ALARMS_PER_CALL_MAX: usize = 100;
 pub struct AlarmStates {
     /// Those in the state ALARM.
     pub firing: BTreeSet<String>,
+    /// Since when, where CloudWatch tells, and unless their actions are suppressed.
+    pub since: BTreeMap<String, DateTime<Utc>>,
     /// Those that do not exist.
     pub missing: BTreeSet<String>,
     /// Why nothing could be learnt, where that is so.
@@ -26,7 +29,13 @@ impl AlarmStates {
     #[must_use]
     pub fn of(&self, names: &BTreeSet<String>) -> Self {
         let common = |some: &BTreeSet<String>| some.intersection(names).cloned().collect();
-        Self { firing: common(&self.firing), missing: common(&self.missing), unknown: self.unknown.clone() }
+        let since = self.since.iter().filter(|(name, _)| names.contains(*name));
+        Self {
+            firing: common(&self.firing),
+            since: since.map(|(name, since)| (name.clone(), *since)).collect(),
+            missing: common(&self.missing),
+            unknown: self.unknown.clone(),
+        }
     }
 }
 
@@ -66,13 +75,22 @@ impl Alarms {
                 .send()
                 .await
                 .map_err(|error| from_sdk("DescribeAlarms", page.join(", "), &error))?;
-            let metric = answer.metric_alarms().iter().map(|alarm| (alarm.alarm_name(), alarm.state_value()));
-            let composite = answer.composite_alarms().iter().map(|alarm| (alarm.alarm_name(), alarm.state_value()));
-            for (name, state) in metric.chain(composite) {
+            let metric = answer.metric_alarms().iter().map(|alarm| {
+                let since = alarm.state_transitioned_timestamp().or(alarm.state_updated_timestamp());
+                (alarm.alarm_name(), alarm.state_value(), since)
+            });
+            let composite = answer.composite_alarms().iter().map(|alarm| {
+                let since = alarm.state_transitioned_timestamp().or(alarm.state_updated_timestamp());
+                let since = since.filter(|_| alarm.actions_suppressed_by().is_none());
+                (alarm.alarm_name(), alarm.state_value(), since)
+            });
+            for (name, state, since) in metric.chain(composite) {
                 let name = name.unwrap_or_default();
                 states.missing.remove(name);
                 if state == Some(&StateValue::Alarm) {
                     states.firing.insert(name.to_owned());
+                    let since = since.and_then(|since| DateTime::from_timestamp_millis(since.to_millis().ok()?));
+                    states.since.extend(since.map(|since| (name.to_owned(), since)));
                 }
             }
         }

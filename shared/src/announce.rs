@@ -20,6 +20,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
 
+use self::message::rollback::{is_held, is_recovery};
 use self::senders::{Bus, Chat, Metrics, NewRelic, Webhook};
 use self::slack::{Sent, Slack};
 use self::sns::Topic;
@@ -78,15 +79,30 @@ impl Announcer {
         self.owed(record).next().is_some()
     }
 
+    /// Whether people read messages in which one side of a rollback can name the other.
+    #[must_use]
+    pub fn has_messages(&self) -> bool {
+        self.slack.is_some() || self.chat.is_some()
+    }
+
+    /// Whether something about `record` has happened of late, or may still.
+    #[must_use]
+    pub fn is_news(&self, record: &Record) -> bool {
+        let changed_at = record.changed_at();
+        // That it stays is news of its own: it may have been live for long.
+        let at = record.recovery.as_ref().map_or(changed_at, |recovery| recovery.at.max(changed_at));
+        record.state.is_open() || self.platform.now() - at < NEWS_AGE_MAX
+    }
+
     fn owed(&self, record: &Record) -> impl Iterator<Item = Sink> {
-        let is_news = record.state.is_open() || self.platform.now() - record.changed_at() < NEWS_AGE_MAX;
-        let is_told = is_news && record.state != State::Intended;
+        let is_told = self.is_news(record) && record.state != State::Intended;
         let (told, version) = (record.told, record.version);
-        let owes_details = slack::owes_details(record);
-        // Nobody has seen it begin.
-        let is_unseen = record.state == State::Superseded && record.started_at.is_none();
+        let owes_more = slack::owes_details(record) || slack::owes_links(record);
+        // Nobody has seen it begin. Of a way back that there is none people read where they read what was bad.
+        let is_over = record.state == State::Superseded || record.state == State::Skipped && is_recovery(record);
+        let is_unseen = is_over && record.started_at.is_none();
         Sink::ALL.into_iter().filter(move |sink| {
-            let is_owed = told.of(*sink) < version || (*sink == Sink::Slack && owes_details);
+            let is_owed = told.of(*sink) < version || (*sink == Sink::Slack && owes_more);
             let is_for_people = matches!(sink, Sink::Slack | Sink::AmazonQ);
             is_told && is_owed && self.has(*sink) && !(is_unseen && is_for_people)
         })
@@ -98,17 +114,22 @@ impl Announcer {
         record.tell_after <= millis(self.platform.now())
     }
 
-    /// Tells every sink what it is owed, and returns what failed.
-    pub async fn tell(&self, store: &Store, record: &Record, deadline: DateTime<Utc>) -> Vec<Error> {
+    /// Tells every sink what it is owed, and returns the record as it is then, and what failed.
+    pub async fn tell(&self, store: &Store, record: &Record, deadline: DateTime<Utc>) -> (Record, Vec<Error>) {
         let mut record = record.clone();
         loop {
+            let seen = (record.version, record.links_changed);
             match self.tell_newest(store, &record, deadline).await {
-                // The record has changed while it was told: tell that too.
-                Ok((newest, failed)) if failed.is_empty() && newest.version > record.version && self.owes(&newest) => {
+                Ok((newest, failed)) => {
+                    let has_changed = (newest.version, newest.links_changed) > seen;
                     record = newest;
+                    // The record has changed while it was told: tell that too.
+                    if failed.is_empty() && has_changed && self.owes(&record) {
+                        continue;
+                    }
+                    return (record, failed);
                 }
-                Ok((_, failed)) => return failed,
-                Err(error) => return vec![error],
+                Err(error) => return (record, vec![error]),
             }
         }
     }
@@ -183,7 +204,11 @@ impl Announcer {
                 return self.tell_slack(slack, store, record, deadline).await;
             }
             Sink::Sns => self.topic.publish(record).await?,
-            Sink::Metrics => self.metrics.tell(record, self.platform.now()),
+            Sink::Metrics => {
+                let counted = self.metrics.tell(record, self.platform.now());
+                store.counted(record, record.version, &counted).await?;
+                return Ok(());
+            }
             Sink::AmazonQ => or_nobody(self.chat.as_ref().map(|chat| Box::pin(chat.tell(record)))).await?,
             Sink::CdEvents => or_nobody(self.bus.as_ref().map(|bus| Box::pin(bus.tell(record)))).await?,
             Sink::NewRelic => {
@@ -210,10 +235,10 @@ impl Announcer {
             Sent::NotYet => None,
         };
         // What has been told is written down first: a reply that fails is not worth a second message.
-        if let Some(told) = told.filter(|told| told.slack_details_ts.is_none())
+        if let Some(told) = told.filter(slack::owes_details)
             && let Some(ts) = slack.send_details(&told, deadline).await?
         {
-            store.details_posted(&told, &ts).await?;
+            store.details_posted(&told, &ts, is_held(&told)).await?;
         }
         Ok(())
     }
@@ -232,12 +257,13 @@ async fn or_nobody(telling: Option<impl Future<Output = Result<(), Error>>>) -> 
 
 #[cfg(test)]
 mod tests {
+    use super::message::examples::recovery;
     use super::*;
     use crate::http::Http;
     use crate::http::tests::canned;
     use crate::platform::tests::paused;
-    use crate::record::Told;
     use crate::record::tests::record;
+    use crate::record::{Origin, Recovery, Told};
     use crate::secrets::tests::store;
     use crate::settings::{NewRelicSettings, SlackSettings, WebhookSettings};
 
@@ -305,13 +331,40 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_was_live_for_long_and_turns_bad_is_news() {
+        let old = since(State::Succeeded, NEWS_AGE_MAX * 5);
+        assert!(!announcer(true).owes(&old));
+        let at = announcer(true).platform.now();
+        let held = Record { recovery: Some(Recovery { at, ..recovery("hold", "") }), ..old };
+        assert_eq!(owed(&held), Sink::ALL);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_nobody_saw_begin_is_no_news_for_people() {
-        let unseen = Record { started_at: None, ..since(State::Superseded, TimeDelta::zero()) };
-        let told = owed(&unseen);
-        assert!(
-            !told.contains(&Sink::Slack) && !told.contains(&Sink::AmazonQ) && told.contains(&Sink::Sns),
-            "{told:?}"
-        );
+        let unseen = |state, origin| Record { origin, started_at: None, ..since(state, TimeDelta::zero()) };
+        for (state, origin, is_for_people) in [
+            (State::Superseded, Origin::Push, false),
+            (State::Superseded, Origin::Rollback, false),
+            // The bad deployment says that nothing could be brought back.
+            (State::Skipped, Origin::Rollback, false),
+            (State::Skipped, Origin::Push, true),
+            (State::Failed, Origin::Rollback, true),
+        ] {
+            let told = owed(&unseen(state, origin));
+            assert!(told.contains(&Sink::Sns), "{state:?} {origin:?}: {told:?}");
+            assert_eq!(told.contains(&Sink::Slack), is_for_people, "{state:?} {origin:?}");
+            assert_eq!(told.contains(&Sink::AmazonQ), is_for_people, "{state:?} {origin:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn links_are_owed_to_slack_alone() {
+        let told = Told::everyone(1);
+        let (slack_channel, slack_ts) = (Some("C0".to_owned()), Some("1.1".to_owned()));
+        let at_rest = Record { told, slack_channel, slack_ts, ..since(State::Succeeded, TimeDelta::zero()) };
+        assert_eq!(owed(&at_rest), []);
+        assert_eq!(owed(&Record { links_changed: 1, ..at_rest.clone() }), [Sink::Slack]);
+        assert_eq!(owed(&Record { links_changed: 1, links_told: 1, ..at_rest }), []);
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,6 +12,10 @@ use crate::record::Record;
 pub enum Action {
     /// A deployment was started.
     Deploy,
+    /// A bad deployment was taken back.
+    Rollback,
+    /// A bad deployment stays, because there is no way back: a person has to see to it.
+    Hold,
     /// Nothing is done.
     Skip,
     /// A record was brought up to date.

@@ -12,7 +12,7 @@ pub mod images;
 mod pass;
 pub mod preflight;
 mod records;
-mod revisions;
+mod release;
 mod sweep;
 mod watch;
 
@@ -26,7 +26,6 @@ use self::decide::Skip;
 use self::images::Images;
 use self::pass::Pass;
 use self::preflight::Preflight;
-use self::revisions::Revisions;
 use crate::alarms::Alarms;
 use crate::decision::{Action, Decision, Handled};
 use crate::dependencies::Directory;
@@ -39,6 +38,7 @@ use crate::image::EcrRepository;
 use crate::platform::Platform;
 use crate::record::Origin;
 use crate::record::store::Store;
+use crate::revisions::Revisions;
 use crate::tags::ServiceTags;
 
 /// How many pages of services are worked on at once.
@@ -91,9 +91,9 @@ impl Deployer {
             Ok(Event::Ignored { reason }) => {
                 Ok(Decision { rule: Some("ignored"), ..Decision::new(Action::Skip, reason) }.into())
             }
-            Ok(Event::Deployment(_) | Event::Report(_)) => {
-                Err(Error::Input("the deploy function takes ECR events; this one is for notify".into()))
-            }
+            Ok(Event::Release(asked)) => Box::pin(self.released(&asked, explain, deadline)).await,
+            Ok(Event::Deployment(_) | Event::Report(_)) => Err(not_for_us("notify")),
+            Ok(Event::Stopped(_) | Event::Alarm(_) | Event::Rollback(_)) => Err(not_for_us("rollback")),
             Ok(Event::Explain(_)) => Err(Error::Input("an explanation can't be explained".into())),
             Err(error) => Err(error),
         };
@@ -110,6 +110,7 @@ impl Deployer {
         Pass {
             deployer: self,
             origin,
+            actor: None,
             push,
             explain,
             deadline,
@@ -192,6 +193,10 @@ fn why_not_meant(follower: &Follower, push: &ImageAction) -> Option<Skip> {
 fn pages(services: Vec<ServiceRef>) -> Vec<Vec<ServiceRef>> {
     let of_one_cluster = services.chunk_by(|a, b| a.cluster == b.cluster);
     of_one_cluster.flat_map(|services| services.chunks(SERVICES_PER_CALL_MAX).map(<[ServiceRef]>::to_vec)).collect()
+}
+
+fn not_for_us(function: &str) -> Error {
+    Error::Input(format!("the deploy function takes ECR events and changes of tags; this one is for {function}"))
 }
 
 fn nobody_follows(repository: &str) -> String {

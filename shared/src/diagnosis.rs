@@ -27,6 +27,15 @@ const FINDING_CHARS_MAX: usize = 300;
 /// Most alarms that are named.
 const ALARMS_MAX: usize = 10;
 
+/// What a task has failed of by its own fault, once it had started: its program, its memory, its health. `None` where
+/// somebody or something else has stopped it, or where it never ran.
+#[must_use]
+pub fn failure_of(task: &StoppedTask) -> Option<String> {
+    let cause = causes::of_task(task)?;
+    let is_its_own = matches!(cause.kind, Kind::OutOfMemory | Kind::Exit | Kind::ContainerHealth | Kind::TargetHealth);
+    is_its_own.then_some(cause.what)
+}
+
 /// What was found out about a failure, in words for people. Names, codes and masked log lines; no secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Diagnosis {

@@ -4,6 +4,8 @@
 //! * A deployment is a record that went live, on the day it did. What failed before it was live is kept apart, as is what
 //!   a newer deployment superseded. Decisions not to deploy, and what has no outcome yet, are not counted.
 //! * Deployments by others count, and are named beside.
+//! * What brings a good release back is no deployment, whatever becomes of it: it ends a failure. What is bad and stays
+//!   counts as taken back, for it should have been.
 //! * What can't be known is `null`, with the reason. It is never 0 for lack of data.
 //!
 //! Records from outside the window are welcome and count for nothing by themselves: a failure on the day before makes a
@@ -73,7 +75,9 @@ pub struct Measures {
     pub change_fail_rate: Rate,
     /// Never went live, of all that did or should have. Not part of DORA's measures: nobody has been served by it.
     pub failed_before_serving_rate: Rate,
-    /// From when a deployment was taken back to when the next good one of the service was live.
+    /// From when a deployment turned out bad to when the next good one of the service was live, most often the release that
+    /// was brought back. Rollouts that were replaced before they were live are among them; what ECS took back is not, for
+    /// with that the earlier release serves again.
     pub recovery_time: Recovery,
     /// From the push of the image to live.
     pub push_to_live: Durations,
@@ -93,12 +97,14 @@ pub struct Counts {
     pub by_others: u64,
     /// Went live and stayed.
     pub succeeded: u64,
-    /// Went live and was taken back, whenever that was.
+    /// Went live and was taken back, or should have been, whenever that was.
     pub rolled_back: u64,
     /// Never went live.
     pub failed_before_serving: u64,
     /// Gave way to a newer deployment before it was live.
     pub superseded: u64,
+    /// Good releases that Tidegate has brought back. They are no deployments.
+    pub brought_back: u64,
 }
 
 /// How often something goes live.
@@ -179,20 +185,20 @@ pub struct Recovery {
     pub median_seconds: Option<u64>,
     /// How many recoveries this rests on.
     pub of: u64,
-    /// Every deployment that was taken back, in order of their records.
+    /// Every deployment that turned out bad, in order of their records.
     pub each: Vec<Recovered>,
     /// Why it is not known.
     pub unknown_because: Option<&'static str>,
 }
 
-/// A deployment that was taken back.
+/// A deployment that turned out bad.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Recovered {
     /// Id of its record.
     pub record: String,
-    /// Id of the record of the deployment that came after it, and stayed.
+    /// Id of the record of what went live after it, and stayed: a deployment, or a release that was brought back.
     pub recovered_by: Option<String>,
-    /// Seconds from when it was taken back to when that one was live.
+    /// Seconds from when it turned out bad to when that one was live.
     pub seconds: Option<u64>,
 }
 

@@ -61,14 +61,14 @@ pub fn why_not_an_image(artifact_media_type: Option<&str>) -> Option<String> {
     }
 }
 
-/// What came of looking for an image by its tag.
+/// What came of looking for an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
     /// This image.
     Image(Image),
-    /// No image has this tag.
+    /// There is none.
     Nothing,
-    /// An image has this tag, and is in ECR's archive: it can't be pulled.
+    /// There is one, in ECR's archive: it can't be pulled.
     Archived,
     /// The repository does not exist in this account and Region.
     NoRepository,
@@ -101,13 +101,25 @@ impl Ecr {
     /// # Errors
     /// [`Error::Aws`].
     pub async fn image_of_tag(&self, repository: &EcrRepository, tag: &str) -> Result<Found, Error> {
-        match self.describe_tag(repository, tag, None).await {
+        self.find(repository, &ImageIdentifier::builder().image_tag(tag).build()).await
+    }
+
+    /// The image with this digest.
+    ///
+    /// # Errors
+    /// [`Error::Aws`].
+    pub async fn image_of_digest(&self, repository: &EcrRepository, digest: &str) -> Result<Found, Error> {
+        self.find(repository, &ImageIdentifier::builder().image_digest(digest).build()).await
+    }
+
+    async fn find(&self, repository: &EcrRepository, id: &ImageIdentifier) -> Result<Found, Error> {
+        match self.describe(repository, id, None).await {
             Ok(found) => Ok(found.map_or(Found::Nothing, Found::Image)),
             Err(error) => match error.code() {
                 Some("RepositoryNotFoundException") => Ok(Found::NoRepository),
                 // ECR shows archived images only when asked for them.
                 Some("ImageNotFoundException") => {
-                    let archived = self.describe_tag(repository, tag, Some(ImageStatusFilter::Archived)).await;
+                    let archived = self.describe(repository, id, Some(ImageStatusFilter::Archived)).await;
                     Ok(if matches!(archived, Ok(Some(_))) { Found::Archived } else { Found::Nothing })
                 }
                 _ => Err(error),
@@ -115,23 +127,27 @@ impl Ecr {
         }
     }
 
-    async fn describe_tag(
+    async fn describe(
         &self,
         repository: &EcrRepository,
-        tag: &str,
+        id: &ImageIdentifier,
         status: Option<ImageStatusFilter>,
     ) -> Result<Option<Image>, Error> {
         let filter = status.map(|status| DescribeImagesFilter::builder().image_status(status).build());
+        let name = match (id.image_tag(), id.image_digest()) {
+            (Some(tag), _) => format!("{repository}:{tag}"),
+            (None, digest) => format!("{repository}@{}", digest.unwrap_or_default()),
+        };
         let answer = self
             .client
             .describe_images()
             .registry_id(&repository.account)
             .repository_name(&repository.name)
-            .image_ids(ImageIdentifier::builder().image_tag(tag).build())
+            .image_ids(id.clone())
             .set_filter(filter)
             .send()
             .await
-            .map_err(|error| from_sdk("DescribeImages", format!("{repository}:{tag}"), &error))?;
+            .map_err(|error| from_sdk("DescribeImages", name, &error))?;
         Ok(answer.image_details().iter().find_map(Image::read))
     }
 

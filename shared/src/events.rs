@@ -5,11 +5,18 @@
 //! both), so everything that AWS has been seen to omit is optional and every enumeration is open. What can't be done
 //! without is asked for by name when it is missing.
 
+mod alarm;
+mod asked;
+mod task;
+
 use aws_lambda_events::eventbridge::EventBridgeEvent;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::Value;
 
+pub use self::alarm::AlarmFired;
+pub use self::asked::{ReleaseAsked, RollbackAsked};
+pub use self::task::TaskStopped;
 use crate::ecr::why_not_an_image;
 use crate::error::Error;
 use crate::image::EcrRepository;
@@ -25,6 +32,14 @@ pub enum Event {
     Deployment(DeploymentChange),
     /// Tags of an ECS service that are ours were set, changed or removed.
     Tagged(ServiceRef),
+    /// A task of a service has stopped.
+    Stopped(TaskStopped),
+    /// A CloudWatch alarm went off.
+    Alarm(AlarmFired),
+    /// A person wants a service to go back.
+    Rollback(RollbackAsked),
+    /// A person lets a service be deployed again.
+    Release(ReleaseAsked),
     /// Our own schedule: look for what events have missed.
     Sweep,
     /// Somebody asks what this event would lead to.
@@ -232,13 +247,24 @@ pub fn read(event: &Value) -> Result<Event, Error> {
     if !event.is_object() {
         return Err(Error::Input("not an EventBridge event: it is no JSON object".into()));
     }
+    if let Some(alarm) = alarm::read_bare(event) {
+        return alarm;
+    }
     let envelope = EventBridgeEvent::<Value>::deserialize(event)
         .map_err(|error| Error::Input(format!("not an EventBridge event: {error}")))?;
     match (envelope.source.as_str(), envelope.detail_type.as_str()) {
         ("aws.ecr", "ECR Image Action" | "ECR Replication Action") => image_action(envelope),
         ("aws.ecr", other) => Ok(Event::Ignored { reason: format!("{other} events announce no image to deploy") }),
         ("aws.ecs", "ECS Deployment State Change" | "ECS Service Action") => deployment_change(&envelope),
+        ("aws.ecs", "ECS Task State Change") => task::read(&envelope.detail),
+        ("aws.cloudwatch", "CloudWatch Alarm State Change") => alarm::change(&envelope.detail, None),
+        ("aws.cloudwatch", other) => Ok(Event::Ignored { reason: format!("{other} events tell of no alarm's state") }),
         ("aws.tag", "Tag Change on Resource") => tag_change(&envelope),
+        ("tidegate", "Rollback") => {
+            let id = envelope.id.as_deref().unwrap_or_default();
+            asked::rollback(id, envelope.time, &envelope.detail).map(Event::Rollback)
+        }
+        ("tidegate", "Release") => asked::release(&envelope.detail).map(Event::Release),
         ("tidegate", "Sweep") => Ok(Event::Sweep),
         ("tidegate", "Explain") => explain(&envelope),
         ("tidegate", "Report") => report(&envelope),

@@ -5,7 +5,7 @@ use aws_sdk_resourcegroupstagging::types::TagFilter;
 
 use crate::error::{Error, from_sdk};
 use crate::events::ServiceRef;
-use crate::tags::{Tag, follow_key, is_follow_key};
+use crate::tags::{Tag, follow_key, is_follow_key, rollback_key};
 
 /// Most resources that one page of `GetResources` holds.
 const RESOURCES_PER_PAGE_MAX: i32 = 100;
@@ -40,6 +40,14 @@ impl Followers {
     /// [`Error::Aws`].
     pub async fn of(&self, repository: &str) -> Result<Vec<Follower>, Error> {
         self.read(repository, Some(follow_key(repository))).await
+    }
+
+    /// Every service that is watched by `alarm`, sorted: one call of `GetResources` for each hundred of them.
+    ///
+    /// # Errors
+    /// [`Error::Aws`].
+    pub async fn watched_by(&self, alarm: &str) -> Result<Vec<Follower>, Error> {
+        self.read(alarm, Some(rollback_key(alarm))).await
     }
 
     /// Every service that follows any repository, sorted: one call of `GetResources` for each hundred services of the

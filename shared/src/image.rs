@@ -115,6 +115,14 @@ pub fn short_digest(digest: &str) -> &str {
     hex.get(..12).unwrap_or(hex)
 }
 
+/// Whether a person means this digest: by all of it, or by how its hex begins, of which it takes seven digits.
+#[must_use]
+pub fn starts_like(digest: &str, wanted: &str) -> bool {
+    let hex = |digest: &str| digest.split_once(':').map_or(digest, |(_, hex)| hex).to_owned();
+    let wanted = hex(wanted);
+    wanted.len() >= 7 && hex(digest).starts_with(&wanted)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

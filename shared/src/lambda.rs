@@ -41,6 +41,7 @@ use crate::notify::Notifier;
 use crate::platform::Platform;
 use crate::record::store::Store;
 use crate::rejects::Rejects;
+use crate::rollback::Rollbacker;
 use crate::settings::Settings;
 
 /// How long one attempt of an AWS call may take. Without it a lost packet would hang until the function's time-out.
@@ -124,13 +125,27 @@ impl Function {
         Deployer {
             ecs: self.ecs(),
             ecr: self.ecr(),
-            followers: Followers::new(aws_sdk_resourcegroupstagging::Client::new(&self.sdk)),
-            alarms: Alarms::new(aws_sdk_cloudwatch::Client::new(&self.sdk)),
+            followers: self.followers(),
+            alarms: self.alarms(),
             directory: Directory::new(
                 aws_sdk_iam::Client::new(&self.sdk),
                 aws_sdk_secretsmanager::Client::new(&self.sdk),
                 aws_sdk_ssm::Client::new(&self.sdk),
             ),
+            store: self.store(),
+            environment: self.settings.environment.clone().unwrap_or_default(),
+            platform: self.platform.clone(),
+        }
+    }
+
+    /// The rollback function's handler.
+    #[must_use]
+    pub fn rollbacker(&self) -> Rollbacker {
+        Rollbacker {
+            ecs: self.ecs(),
+            ecr: self.ecr(),
+            followers: self.followers(),
+            alarms: self.alarms(),
             store: self.store(),
             environment: self.settings.environment.clone().unwrap_or_default(),
             platform: self.platform.clone(),
@@ -165,6 +180,14 @@ impl Function {
             http,
             platform,
         }
+    }
+
+    fn alarms(&self) -> Alarms {
+        Alarms::new(aws_sdk_cloudwatch::Client::new(&self.sdk))
+    }
+
+    fn followers(&self) -> Followers {
+        Followers::new(aws_sdk_resourcegroupstagging::Client::new(&self.sdk))
     }
 
     fn ecr(&self) -> Ecr {

@@ -1,5 +1,5 @@
-//! Tidegate's common crate: an image pushed to ECR becomes a rollout on every ECS service that follows it, and ECS's
-//! events about that rollout become a record and a message.
+//! Tidegate's common crate: an image pushed to ECR becomes a rollout on every ECS service that follows it, ECS's events
+//! about that rollout become a record and a message, and what turns bad is taken back.
 //!
 //! Follow one image from event to message by reading in this order, always downwards:
 //!
@@ -7,10 +7,11 @@
 //! 2. [`events`]: what AWS tells, leniently read
 //! 3. [`deploy`]: observe, [decide](deploy::decide), [check](deploy::preflight), act: from a push to a rollout
 //! 4. [`notify`]: observe, [judge](notify::judge), act: from a deployment event to an outcome
-//! 5. [`announce`]: Slack and SNS, each alone
-//! 6. [`record`]: the deployment record, its state machine and its table
-//! 7. [`ecs`], [`ecr`], [`followers`], [`alarms`], [`dependencies`]: the AWS APIs we read and call, at a [`pace`]
-//! 8. [`task_definition`], [`manifest`], [`image`], [`tags`], [`policy`]: documents, references, and the grammar of
+//! 5. [`rollback`]: observe, [decide](rollback::decide), act: from a failure to the last good release
+//! 6. [`announce`]: Slack and SNS, each alone
+//! 7. [`record`]: the deployment record, its state machine and its table
+//! 8. [`ecs`], [`ecr`], [`followers`], [`alarms`], [`dependencies`]: the AWS APIs we read and call, at a [`pace`]
+//! 9. [`task_definition`], [`manifest`], [`image`], [`tags`], [`policy`]: documents, references, and the grammar of
 //!    the tags
 //!
 //! Decisions are pure functions over values. Time, clients and the network are passed in ([`platform`]); only
@@ -42,6 +43,8 @@ pub mod policy;
 pub mod provenance;
 pub mod record;
 pub mod rejects;
+mod revisions;
+pub mod rollback;
 pub mod secrets;
 pub mod settings;
 pub mod tags;

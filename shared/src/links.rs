@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::diagnosis::LogTail;
 use crate::provenance::{Forge, Provenance, revision, web_address};
-use crate::record::Record;
+use crate::record::{Link, Origin, Record};
 
 /// A longer link is none: Slack takes 3,000 characters for a whole text.
 const LINK_CHARS_MAX: usize = 2000;
@@ -27,6 +27,12 @@ pub struct Links {
     /// The log of the container that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logs: Option<String>,
+    /// The message about the deployment that it takes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bad: Option<String>,
+    /// The message about the deployment that brings a good release back in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<String>,
 }
 
 impl Links {
@@ -38,13 +44,30 @@ impl Links {
         let commit = record.provenance.as_ref().and_then(Commit::of);
         let commit_from = record.provenance_from.as_ref().and_then(Commit::of);
         let short = |link: &String| link.len() <= LINK_CHARS_MAX;
+        // Of a way back it is told what it takes back.
+        let (from, to) = match record.origin {
+            Origin::Rollback => (commit.as_ref(), commit_from.as_ref()),
+            _ => (commit_from.as_ref(), commit.as_ref()),
+        };
         Self {
             console: console.as_ref().and_then(|console| console.service(record)).filter(short),
             logs: console.as_ref().zip(log).and_then(|(console, log)| console.log(log)).filter(short),
-            compare: commit.as_ref().zip(commit_from).and_then(|(to, from)| to.compare(&from)).filter(short),
+            compare: to.zip(from).and_then(|(to, from)| to.compare(from)).filter(short),
             commit: commit.as_ref().map(Commit::page).filter(short),
+            bad: record.link_to_bad.as_ref().and_then(message).filter(short),
+            recovery: record.link_to_recovery.as_ref().and_then(message).filter(short),
         }
     }
+}
+
+/// A message in Slack, whatever the workspace: Slack leads on to it.
+fn message(link: &Link) -> Option<String> {
+    let (channel, ts) = (link.slack_channel.as_deref()?, link.slack_ts.as_deref()?);
+    let (seconds, fraction) = ts.split_once('.')?;
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_id = !channel.is_empty() && channel.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    (is_id && is_number(seconds) && is_number(fraction))
+        .then(|| format!("https://slack.com/archives/{channel}/p{seconds}{fraction}"))
 }
 
 /// The console of one Region.
@@ -256,6 +279,48 @@ mod tests {
     }
 
     #[test]
+    fn a_way_back_is_compared_by_what_it_takes_back() {
+        let web = "https://github.com/tides/web";
+        let back = Record {
+            origin: Origin::Rollback,
+            provenance_from: provenance(web, NEW),
+            provenance: provenance(web, OLD),
+            ..record(State::Rolling)
+        };
+        let links = Links::of(&back);
+        assert_eq!(links.commit, Some(format!("{web}/commit/{OLD}")));
+        assert_eq!(links.compare, Some(format!("{web}/compare/{OLD}...{NEW}")));
+    }
+
+    fn link_to(channel: Option<&str>, ts: Option<&str>) -> Option<Link> {
+        let (slack_channel, slack_ts) = (channel.map(str::to_owned), ts.map(str::to_owned));
+        Some(Link { state: State::Rolling, reason: String::new(), live_at: None, slack_channel, slack_ts })
+    }
+
+    #[test]
+    fn a_message_has_an_address_where_it_is_known() {
+        let address = |channel, ts| {
+            let (link_to_bad, link_to_recovery) = (link_to(channel, ts), link_to(channel, ts));
+            let links = Links::of(&Record { link_to_bad, link_to_recovery, ..record(State::Rolling) });
+            assert_eq!(links.bad, links.recovery);
+            links.bad
+        };
+        let known = address(Some("C0123456789"), Some("1794822877.000100"));
+        assert_eq!(known.as_deref(), Some("https://slack.com/archives/C0123456789/p1794822877000100"));
+        for (channel, ts) in [
+            (None, Some("1794822877.000100")),
+            (Some("C0123456789"), None),
+            (Some("webhook"), Some("webhook")),
+            (Some("#deployments"), Some("1794822877.000100")),
+            (Some("C0123456789"), Some("1794822877.")),
+            (Some("C0123456789"), Some("../1.2")),
+            (Some(""), Some("1.2")),
+        ] {
+            assert_eq!(address(channel, ts), None, "{channel:?} {ts:?}");
+        }
+    }
+
+    #[test]
     fn what_is_not_known_is_not_written() {
         let links = Links { commit: Some("https://github.com/tides/web/commit/4f53cda".into()), ..Links::default() };
         let written = serde_json::json!({"commit": "https://github.com/tides/web/commit/4f53cda"});
@@ -282,10 +347,11 @@ mod tests {
             let links = Links::of(&Record {
                 service_arn: arn, service: any.clone(), cluster, diagnosis: logged(&any, &any),
                 provenance: provenance(&source, &revision), provenance_from: provenance(&source, OLD),
+                link_to_bad: link_to(Some(&any), Some(&any)), link_to_recovery: link_to(Some(&any), Some("1.2")),
                 ..record(State::Failed)
             });
-            let Links { console, commit, compare, logs } = links;
-            for link in [&console, &commit, &compare, &logs].into_iter().flatten() {
+            let Links { console, commit, compare, logs, bad, recovery } = links;
+            for link in [&console, &commit, &compare, &logs, &bad, &recovery].into_iter().flatten() {
                 prop_assert!(link.len() <= LINK_CHARS_MAX);
                 let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/?#=%$+".contains(&byte);
                 prop_assert!(link.starts_with("https://") && link.bytes().all(safe), "{link}");

@@ -9,10 +9,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value, json};
 
 use crate::dora::times;
-use crate::record::{Origin, Record, State, millis};
+use crate::record::{Origin, Record, Remedy, State, UndoneBy, millis};
 
 /// The namespace of all metrics.
 const NAMESPACE: &str = "Tidegate";
+/// A good release was brought back.
+const RECOVERED: &str = "Recovered";
+/// A bad deployment stays, for a person to see to.
+const HELD: &str = "Held";
 /// How old the time of a metric
 /// [may be](https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDatum.html).
 const AGE_MAX: TimeDelta = TimeDelta::days(14);
@@ -26,19 +30,20 @@ const FIELD_CHARS_MAX: usize = 500;
 /// and after a decision not to deploy.
 ///
 /// A deployment counts when it goes live, and once more when it is taken back. What others have deployed has a metric of
-/// its own for going live, so that the deployments per day of both can be told apart and added up.
+/// its own for going live, so that the deployments per day of both can be told apart and added up. What brings a good
+/// release back is no deployment, and has metrics of its own too. Nothing is counted again because the record has changed
+/// in another way.
 #[must_use]
 pub fn of_deployment(record: &Record, now_ms: u64) -> Option<Value> {
-    let outcome = match (record.state, record.origin) {
-        (State::Succeeded, Origin::External) => "DeployedByOthers",
-        (State::Succeeded, _) => "Succeeded",
-        (State::Failed, _) => "Failed",
-        (State::RolledBack, _) => "RolledBack",
-        (State::Superseded, _) => "Superseded",
-        (State::Intended | State::Rolling | State::Skipped, _) => return None,
-    };
-    let mut metrics = vec![(outcome, "Count", 1)];
-    if record.state == State::Succeeded {
+    let counts = counts(record);
+    if counts.is_empty() {
+        return None;
+    }
+    let mut metrics: Vec<(&str, &str, u64)> = counts.iter().map(|name| (*name, "Count", 1)).collect();
+    if counts.contains(&RECOVERED) {
+        let time = times::live(record).and_then(|live| times::seconds(record.detected_at, live));
+        metrics.extend(time.map(|seconds| ("RecoverySeconds", "Seconds", seconds)));
+    } else if counts.contains(&gone_live(record)) {
         let durations = [
             ("RolloutSeconds", times::rollout(record)),
             ("PushToLiveSeconds", times::push_to_live(record)),
@@ -48,7 +53,7 @@ pub fn of_deployment(record: &Record, now_ms: u64) -> Option<Value> {
     }
     let (environment, service) = names(record);
     let dimensions = [("Environment", environment), ("Service", service)];
-    let mut document = document("deployment", now_ms, time(record, now_ms), &dimensions, &metrics);
+    let mut document = document("deployment", now_ms, time(record, &counts, now_ms), &dimensions, &metrics);
     let fields = [
         ("record", Some(&record.id)),
         ("cluster", Some(&record.cluster)),
@@ -66,6 +71,38 @@ pub fn of_deployment(record: &Record, now_ms: u64) -> Option<Value> {
     document.insert("state".into(), record.state.as_str().into());
     document.insert("origin".into(), json!(record.origin));
     Some(document.into())
+}
+
+/// The names of the metrics that count what has become of `record`, and have not counted it yet.
+#[must_use]
+pub fn counts(record: &Record) -> Vec<&'static str> {
+    let is_recovery = record.origin == Origin::Rollback;
+    // It may have been taken back before anybody was told that it is live.
+    let live = matches!(record.state, State::Succeeded | State::RolledBack).then(|| gone_live(record));
+    let outcome = match record.state {
+        State::Failed | State::RolledBack if is_recovery => Some("RecoveryFailed"),
+        State::Failed => Some("Failed"),
+        State::RolledBack => Some("RolledBack"),
+        State::Superseded if !is_recovery => Some("Superseded"),
+        State::Intended | State::Rolling | State::Succeeded | State::Superseded | State::Skipped => None,
+    };
+    let is_taken_back = record.undone_by == Some(UndoneBy::Tidegate);
+    let remedy = match record.recovery.as_ref().map(|recovery| recovery.remedy) {
+        Some(Remedy::Hold) => Some(HELD),
+        Some(Remedy::Stop | Remedy::Deploy) if is_taken_back => Some("TakenBackByTidegate"),
+        _ => None,
+    };
+    let is_new = |name: &&str| !record.metrics_counted.iter().any(|counted| counted == name);
+    live.into_iter().chain(outcome).chain(remedy).filter(is_new).collect()
+}
+
+/// The metric that counts it when it goes live.
+fn gone_live(record: &Record) -> &'static str {
+    match record.origin {
+        Origin::Rollback => RECOVERED,
+        Origin::External => "DeployedByOthers",
+        _ => "Succeeded",
+    }
 }
 
 /// The document about `count` events that `function` has put into the rejects queue.
@@ -107,8 +144,10 @@ fn document(
 
 /// When it happened, so that an outcome that was found late counts for its own day. CloudWatch takes nothing that is
 /// too old, and a clock may be ahead of ours: then it is now.
-fn time(record: &Record, now_ms: u64) -> u64 {
-    let happened = record.changed_at();
+fn time(record: &Record, counts: &[&str], now_ms: u64) -> u64 {
+    // It may have been live for long when it turns out that it stays.
+    let held_at = record.recovery.as_ref().filter(|_| counts == [HELD]).map(|recovery| recovery.at);
+    let happened = held_at.unwrap_or_else(|| record.changed_at());
     let age = at(now_ms).map(|now| now - happened);
     let is_fit = age.is_some_and(|age| TimeDelta::zero() <= age && age < AGE_MAX);
     if is_fit { millis(happened) } else { now_ms }
@@ -144,6 +183,7 @@ fn cut(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::announce::message::examples::recovery;
     use crate::provenance::Provenance;
     use crate::record::tests::record;
     use proptest::prelude::*;
@@ -155,12 +195,17 @@ mod tests {
     /// that we use.
     const UNITS: [&str; 2] = ["Count", "Seconds"];
     /// Every metric there is.
-    const METRICS: [&str; 9] = [
+    const METRICS: [&str; 14] = [
         "Succeeded",
         "DeployedByOthers",
         "Failed",
         "RolledBack",
+        "TakenBackByTidegate",
+        "Held",
+        "Recovered",
+        "RecoveryFailed",
         "Superseded",
+        "RecoverySeconds",
         "RolloutSeconds",
         "PushToLiveSeconds",
         "CommitToLiveSeconds",
@@ -249,13 +294,59 @@ mod tests {
             (finished(State::Skipped), vec![]),
             (finished(State::Failed), outcome("Failed")),
             (finished(State::Superseded), outcome("Superseded")),
-            // It has been counted as a success before.
-            (finished(State::RolledBack), outcome("RolledBack")),
+            (before(&["Succeeded"], finished(State::RolledBack)), outcome("RolledBack")),
+            (finished(State::RolledBack), [outcome("RolledBack"), pushed.to_vec()].concat()),
             (finished(State::Succeeded), pushed.to_vec()),
             (external, measured("DeployedByOthers")),
         ] {
-            assert_eq!(counted(&record), expected, "{:?} {:?}", record.state, record.origin);
+            let expected: BTreeSet<_> = expected.into_iter().collect();
+            let counted = counted(&record).into_iter().collect::<BTreeSet<_>>();
+            assert_eq!(counted, expected, "{:?} {:?}", record.state, record.origin);
         }
+    }
+
+    fn before(counted: &[&str], record: Record) -> Record {
+        Record { metrics_counted: counted.iter().map(|name| (*name).to_owned()).collect(), ..record }
+    }
+
+    /// Whatever else changes in a record, and however often.
+    #[test]
+    fn a_rollback_is_counted_once_on_both_sides_and_is_no_deployment() {
+        let (deploy, hold) = (Some(recovery("deploy", "back to web:7")), Some(recovery("hold", "there is none")));
+        let bad = |state| Record {
+            recovery: deploy.clone(),
+            undone_by: Some(UndoneBy::Tidegate),
+            ..before(&["Succeeded"], finished(state))
+        };
+        let back = |state| Record { origin: Origin::Rollback, ..finished(state) };
+        let names = |record: &Record| counts(record);
+        for (record, expected) in [
+            (bad(State::RolledBack), vec!["RolledBack", "TakenBackByTidegate"]),
+            (bad(State::Failed), vec!["Failed", "TakenBackByTidegate"]),
+            // It was counted as failed before anything was done about it.
+            (before(&["Failed"], bad(State::Failed)), vec!["TakenBackByTidegate"]),
+            // It is about to be taken back.
+            (Record { undone_by: None, ..bad(State::Succeeded) }, vec![]),
+            (Record { recovery: hold.clone(), ..before(&["Succeeded"], finished(State::Succeeded)) }, vec!["Held"]),
+            (
+                Record { recovery: hold, undone_by: None, ..before(&["Failed", "Held"], finished(State::Failed)) },
+                vec![],
+            ),
+            (back(State::Rolling), vec![]),
+            (back(State::Succeeded), vec!["Recovered"]),
+            (back(State::Failed), vec!["RecoveryFailed"]),
+            (before(&["Recovered"], back(State::RolledBack)), vec!["RecoveryFailed"]),
+            (back(State::Superseded), vec![]),
+            (back(State::Skipped), vec![]),
+        ] {
+            assert_eq!(names(&record), expected, "{:?} {:?}", record.state, record.origin);
+            let counted: Vec<&str> =
+                record.metrics_counted.iter().map(String::as_str).chain(expected.iter().copied()).collect();
+            let again = Record { version: 9, ..before(&counted, record.clone()) };
+            assert_eq!(of_deployment(&again, NOW), None);
+        }
+        let measured = counted(&back(State::Succeeded));
+        assert_eq!(measured, [("Recovered".to_owned(), 1), ("RecoverySeconds".to_owned(), 193)]);
     }
 
     #[test]
@@ -297,6 +388,10 @@ mod tests {
         let taken_back = finished(State::RolledBack);
         let document = of_deployment(&taken_back, NOW).unwrap();
         assert_eq!(document["_aws"]["Timestamp"], millis(taken_back.rolled_back_at.unwrap()));
+        let hold = recovery("hold", "");
+        let held = Record { recovery: Some(hold.clone()), ..before(&["Succeeded"], finished(State::Succeeded)) };
+        let document = of_deployment(&held, NOW + day).unwrap();
+        assert_eq!(document["_aws"]["Timestamp"], millis(hold.at));
     }
 
     #[test]
@@ -318,7 +413,7 @@ mod tests {
         #[test]
         fn every_document_is_valid(
             (environment, cluster, service, reason) in (".{0,40}", ".{0,1100}", ".{0,300}", "(?s).{0,800}"),
-            (state, origin) in (0..7_usize, 0..2_usize),
+            (state, origin, remedy) in (0..7_usize, 0..4_usize, 0..4_usize),
             (pushed, started, live, committed) in (any::<i32>(), any::<i32>(), any::<i32>(), any::<i32>()),
             now in any::<u64>(),
             count in any::<usize>(),
@@ -328,15 +423,19 @@ mod tests {
                 State::Superseded, State::Skipped];
             let record = Record {
                 environment, cluster, service, reason,
-                origin: [Origin::Push, Origin::External][origin],
+                origin: [Origin::Push, Origin::External, Origin::Release, Origin::Rollback][origin],
+                recovery: ["stop", "deploy", "hold"].get(remedy).map(|remedy| recovery(remedy, "")),
+                undone_by: Some(UndoneBy::Tidegate),
                 pushed_at: at(pushed), started_at: at(started), live_at: at(live), finished_at: at(live),
                 provenance: Some(Provenance { committed: at(committed), ..Provenance::default() }),
                 ..record(states[state])
             };
             if let Some(document) = of_deployment(&record, now) {
                 is_emf(&document).map_err(TestCaseError::fail)?;
-                let counts = metrics(&document).into_iter().filter(|(name, _)| !name.ends_with("Seconds"));
-                prop_assert_eq!(counts.map(|(_, count)| count).collect::<Vec<_>>(), vec![1]);
+                let counted = metrics(&document).into_iter().filter(|(name, _)| !name.ends_with("Seconds"));
+                let counted: BTreeSet<(String, u64)> = counted.collect();
+                let expected = counts(&record).into_iter().map(|name| (name.to_owned(), 1));
+                prop_assert_eq!(counted, expected.collect::<BTreeSet<_>>());
             }
             is_emf(&rejects(&record.service, count, now)).map_err(TestCaseError::fail)?;
         }

@@ -10,6 +10,7 @@ mod found;
 pub mod judge;
 mod report;
 mod sweep;
+mod tell;
 mod trace;
 
 use chrono::{DateTime, Utc};
@@ -27,6 +28,7 @@ use crate::logs::Logs;
 use crate::platform::Platform;
 use crate::record::store::{Store, Written};
 use crate::record::{History, Progress, Record, State};
+use crate::tags::ServiceTags;
 
 /// The notify function.
 #[derive(Debug)]
@@ -66,7 +68,7 @@ impl Notifier {
             Ok(Event::Explain(asked)) => Box::pin(self.explain(&asked)).await,
             Ok(Event::Report(asked)) => Box::pin(self.report(&asked)).await,
             Ok(Event::Ignored { reason }) => Ok(Decision::new(Action::Skip, reason).into()),
-            Ok(Event::Image(_) | Event::Tagged(_)) => Err(not_for_us()),
+            Ok(_) => Err(not_for_us()),
             Err(error) => Err(error),
         };
         handled.unwrap_or_else(Handled::from)
@@ -107,8 +109,10 @@ impl Notifier {
             // tried again.
             let why = match history.current() {
                 Some(current) if !is_known && current.state == State::Intended => "has no ECS deployment id yet",
-                _ => match Box::pin(self.settled(service.as_ref(), history, &change, deadline)).await? {
-                    Some(records) => return Ok(self.told(records, &change, deadline).await),
+                _ => match Box::pin(self.settled(service.as_ref(), history, &change)).await? {
+                    Some((records, history)) => {
+                        return Ok(self.told(service.as_ref(), (records, history), &change, deadline).await);
+                    }
                     None => "is being written by another invocation",
                 },
             };
@@ -136,16 +140,14 @@ impl Notifier {
         Ok((self.ecs.describe_service(service).await?, history))
     }
 
-    /// The service's records, each in the state that this event and ECS's present view lead to, and whether the event
-    /// is about it. Oldest first: people read the end of one deployment before the start of the next. `None` where
-    /// another invocation was faster.
+    /// The service's records, oldest first, each in the state that this event and ECS's present view lead to, and whether
+    /// the event is about it; and the history that they were in. `None` where another invocation was faster.
     async fn settled(
         &self,
         service: Option<&Service>,
         mut history: History,
         change: &DeploymentChange,
-        deadline: DateTime<Utc>,
-    ) -> Result<Option<Vec<(Record, bool)>>, Error> {
+    ) -> Result<Option<(Vec<(Record, bool)>, History)>, Error> {
         if let Some(found) = self.found(service, &history, change).await? {
             match self.write_found(&history, &found).await? {
                 Written::Yes => history.records.insert(0, found),
@@ -161,12 +163,7 @@ impl Notifier {
                 None => return Ok(None),
             }
         }
-        // What has happened is written down before anybody is asked about images.
-        let mut traced = Vec::with_capacity(settled.len());
-        for (record, is_news) in settled {
-            traced.push((self.traced(record, &history, deadline).await, is_news));
-        }
-        Ok(Some(traced))
+        Ok(Some((settled, history)))
     }
 
     /// What each record is found to be, oldest first.
@@ -177,14 +174,21 @@ impl Notifier {
         change: Option<&DeploymentChange>,
     ) -> Result<Vec<Judged>, Error> {
         let mut judged = Vec::with_capacity(history.records.len());
-        for before in history.records.into_iter().rev() {
+        // What the rollback function replaces, it ends: the newer deployment is its own.
+        let is_taken_back: Vec<bool> = history.records.iter().map(|record| history.is_taking_back(record)).collect();
+        for (before, is_taken_back) in history.records.into_iter().zip(is_taken_back).rev() {
+            if is_taken_back {
+                judged.push(Judged { before, after: None, account: None });
+                continue;
+            }
             let account = match needs_account(&before, service) {
                 true => self.account(&before).await?,
                 false => None,
             };
             let now = self.platform.now();
             let seen = Observed { record: &before, service, service_deployment: account.as_ref(), change, now };
-            let after = judge(&seen).and_then(|outcome| outcome.of(&before, now));
+            let bake = service.map(|service| ServiceTags::read(&service.tags).bake).unwrap_or_default();
+            let after = judge(&seen).and_then(|outcome| outcome.of(&before, now)).map(|after| after.watched(bake));
             judged.push(Judged { before, after, account });
         }
         Ok(judged)
@@ -230,17 +234,19 @@ impl Notifier {
     }
 
     /// Tells people what they have not been told.
-    async fn told(&self, records: Vec<(Record, bool)>, change: &DeploymentChange, deadline: DateTime<Utc>) -> Handled {
+    async fn told(
+        &self,
+        service: Option<&Service>,
+        (records, history): (Vec<(Record, bool)>, History),
+        change: &DeploymentChange,
+        deadline: DateTime<Utc>,
+    ) -> Handled {
         let mut handled = Handled::default();
-        for (record, is_news) in records {
-            if is_news {
-                handled.decisions.push(Decision::about(Action::Record, &record));
-            }
-            if self.announcer.owes(&record) {
-                for error in self.announcer.tell(&self.store, &record, deadline).await {
-                    handled.fail(&change.service, error);
-                }
-            }
+        let news = records.iter().filter(|(_, is_news)| *is_news);
+        handled.decisions.extend(news.map(|(record, _)| Decision::about(Action::Record, record)));
+        let records = records.into_iter().map(|(record, _)| record).collect();
+        for error in Box::pin(self.tell(service, &history, records, deadline, |_| true)).await {
+            handled.fail(&change.service, error);
         }
         if handled.decisions.is_empty() {
             handled.decisions.push(not_ours(change));
@@ -262,7 +268,7 @@ fn explained(judged: &Judged, change: &DeploymentChange) -> Option<Decision> {
 }
 
 fn not_for_us() -> Error {
-    Error::Input("the notify function takes ECS events; this one is for deploy".into())
+    Error::Input("the notify function takes ECS deployment events; this one is for deploy, or for rollback".into())
 }
 
 fn is_of(record: &Record, change: &DeploymentChange) -> bool {

@@ -5,22 +5,41 @@
 //! | `pk` | `sk` | item |
 //! |---|---|---|
 //! | `SERVICE#<cluster>/<service>` | `SERVICE` | [`ServiceItem`]: which intention is the newest, and who is at work on it |
+//! | `SERVICE#<cluster>/<service>` | `GUARD` | [`Guard`]: what must not be deployed |
 //! | `SERVICE#<cluster>/<service>` | `LIVE#<repository>` | [`Live`]: what runs |
 //! | `SERVICE#<cluster>/<service>` | `DEPLOYMENT#<ULID>` | [`Record`] |
 //!
 //! Every write is conditional. [`store`] has the writes; the rules they obey are here.
 
 pub mod external;
+mod guard;
+mod history;
+pub mod link;
+mod recovery;
 pub mod store;
+mod told;
+
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use ulid::Ulid;
 
+pub use self::guard::{Guard, Held, Quarantined};
+pub use self::history::{History, Live, ServiceItem, Watch};
+pub use self::link::Link;
+pub use self::recovery::{Recovery, Remedy};
+pub use self::told::{Sink, Told};
 use crate::diagnosis::Diagnosis;
+use crate::ecs::Service;
+use crate::error::Error;
 use crate::events::ServiceRef;
 use crate::provenance::Provenance;
+use crate::tags::{Bake, ServiceTags, Tag};
+
+/// How long a handler has an intention to itself. Longer than registering and updating take with all their retries.
+pub const LEASE: Duration = Duration::from_secs(60);
 
 /// The state of a record. All but the first two are terminal: its outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +96,10 @@ pub enum Origin {
     Tags,
     /// The sweep found what no event had told.
     Sweep,
+    /// A person has let the digest be deployed again.
+    Release,
+    /// Tidegate brings a good release back.
+    Rollback,
     /// Somebody else: a person, Terraform, a script.
     External,
 }
@@ -142,6 +165,12 @@ pub struct Record {
     /// Who took it back, where somebody did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undone_by: Option<UndoneBy>,
+    /// What was done about it, where it has turned out bad.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<Recovery>,
+    /// Id of the record of the bad deployment that this one takes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovers: Option<String>,
     /// What was found out about a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diagnosis: Option<Diagnosis>,
@@ -207,6 +236,12 @@ pub struct Record {
     /// When its rollout completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live_at: Option<DateTime<Utc>>,
+    /// Until when it is watched after that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bake_until: Option<DateTime<Utc>>,
+    /// When it was proven good: it has completed, was watched, and nothing was wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baked_at: Option<DateTime<Utc>>,
     /// When it got its outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<DateTime<Utc>>,
@@ -227,6 +262,24 @@ pub struct Record {
     /// Slack's id of the reply in its thread that holds the details.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slack_details_ts: Option<String>,
+    /// Whether that reply calls for a person, because a bad deployment stays.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub slack_details_call: bool,
+    /// What is known of the deployment that it takes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_to_bad: Option<Link>,
+    /// What is known of the deployment that brings a good release back in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_to_recovery: Option<Link>,
+    /// Counts the changes of these two.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub links_changed: u64,
+    /// What that count was when Slack was told.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub links_told: u64,
+    /// Names of the metrics that it has been counted by: each counts it once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metrics_counted: Vec<String>,
     /// What each sink has been told.
     #[serde(flatten)]
     pub told: Told,
@@ -238,117 +291,14 @@ pub struct Record {
     pub telling_until: u64,
 }
 
-/// The version of a record that each sink has been told; 0 where it has been told nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Told {
-    /// Slack.
-    #[serde(default, rename = "slack_told", skip_serializing_if = "is_zero")]
-    pub slack: u64,
-    /// The SNS topic.
-    #[serde(default, rename = "sns_told", skip_serializing_if = "is_zero")]
-    pub sns: u64,
-    /// Amazon Q Developer in chat applications.
-    #[serde(default, rename = "amazon_q_told", skip_serializing_if = "is_zero")]
-    pub amazon_q: u64,
-    /// New Relic.
-    #[serde(default, rename = "newrelic_told", skip_serializing_if = "is_zero")]
-    pub newrelic: u64,
-    /// EventBridge.
-    #[serde(default, rename = "cdevents_told", skip_serializing_if = "is_zero")]
-    pub cdevents: u64,
-    /// The webhook.
-    #[serde(default, rename = "webhook_told", skip_serializing_if = "is_zero")]
-    pub webhook: u64,
-    /// CloudWatch's metrics.
-    #[serde(default, rename = "metrics_told", skip_serializing_if = "is_zero")]
-    pub metrics: u64,
-}
-
-/// Who is told of a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sink {
-    /// Slack.
-    Slack,
-    /// The SNS topic.
-    Sns,
-    /// Amazon Q Developer in chat applications.
-    AmazonQ,
-    /// New Relic.
-    NewRelic,
-    /// EventBridge.
-    CdEvents,
-    /// The webhook.
-    Webhook,
-    /// CloudWatch's metrics.
-    Metrics,
-}
-
-impl Sink {
-    /// Every sink, in the order in which they are told.
-    pub const ALL: [Self; 7] =
-        [Self::Metrics, Self::Sns, Self::CdEvents, Self::Slack, Self::AmazonQ, Self::NewRelic, Self::Webhook];
-
-    /// What people call it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Slack => "Slack",
-            Self::Sns => "the SNS topic",
-            Self::AmazonQ => "Amazon Q's topic",
-            Self::NewRelic => "New Relic",
-            Self::CdEvents => "EventBridge",
-            Self::Webhook => "the webhook",
-            Self::Metrics => "CloudWatch",
-        }
-    }
-
-    /// The attribute that remembers what it has been told.
-    #[must_use]
-    pub fn attribute(self) -> &'static str {
-        match self {
-            Self::Slack => "slack_told",
-            Self::Sns => "sns_told",
-            Self::AmazonQ => "amazon_q_told",
-            Self::NewRelic => "newrelic_told",
-            Self::CdEvents => "cdevents_told",
-            Self::Webhook => "webhook_told",
-            Self::Metrics => "metrics_told",
-        }
-    }
-}
-
-impl Told {
-    /// What everyone has been told: `version`.
-    #[must_use]
-    pub fn everyone(version: u64) -> Self {
-        let mut told = Self::default();
-        Sink::ALL.into_iter().for_each(|sink| *told.of_mut(sink) = version);
-        told
-    }
-
-    /// The version that `sink` has been told.
-    #[must_use]
-    pub fn of(&self, sink: Sink) -> u64 {
-        let mut copy = *self;
-        *copy.of_mut(sink)
-    }
-
-    fn of_mut(&mut self, sink: Sink) -> &mut u64 {
-        match sink {
-            Sink::Slack => &mut self.slack,
-            Sink::Sns => &mut self.sns,
-            Sink::AmazonQ => &mut self.amazon_q,
-            Sink::NewRelic => &mut self.newrelic,
-            Sink::CdEvents => &mut self.cdevents,
-            Sink::Webhook => &mut self.webhook,
-            Sink::Metrics => &mut self.metrics,
-        }
-    }
-}
-
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
 fn is_zero(value: &u64) -> bool {
     *value == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 impl Record {
@@ -366,6 +316,8 @@ impl Record {
             origin: Origin::default(),
             actor: None,
             undone_by: None,
+            recovery: None,
+            recovers: None,
             diagnosis: None,
             progress: None,
             notes: Vec::new(),
@@ -389,12 +341,20 @@ impl Record {
             started_at: None,
             deadline_at: None,
             live_at: None,
+            bake_until: None,
+            baked_at: None,
             finished_at: None,
             rolled_back_at: None,
             expires_at: None,
             slack_channel: None,
             slack_ts: None,
             slack_details_ts: None,
+            slack_details_call: false,
+            link_to_bad: None,
+            link_to_recovery: None,
+            links_changed: 0,
+            links_told: 0,
+            metrics_counted: Vec::new(),
             told: Told::default(),
             tell_after: 0,
             telling_until: 0,
@@ -425,6 +385,54 @@ impl Record {
         !self.state.is_open() && self.told == Told::everyone(self.version)
     }
 
+    /// The record of an intention once ECS has accepted it, as `service` shows: its PRIMARY deployment. `tags` are the
+    /// owner's. `None` where the state machine refuses.
+    ///
+    /// # Errors
+    /// [`Error::Answer`] where there is no PRIMARY deployment.
+    pub fn started<'a>(
+        &self,
+        service: &Service,
+        revision: Option<&str>,
+        tags: impl IntoIterator<Item = &'a Tag>,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Self>, Error> {
+        let primary = service.primary().ok_or_else(|| Error::Answer {
+            operation: "UpdateService",
+            resource: service.id.to_string(),
+            missing: "a PRIMARY deployment",
+        })?;
+        // Who adopts it may come minutes later. ECS's clock is not ours: it was neither before the intention nor after
+        // now.
+        let started = primary.created().unwrap_or(now).max(self.detected_at).min(now);
+        let rolling = self.advanced(State::Rolling, self.reason.clone(), started);
+        Ok(rolling.map(|rolling| Self {
+            ecs_deployment_id: Some(primary.id.clone()),
+            revision_to: revision.map(str::to_owned).or(rolling.revision_to),
+            service_deployment_arn: service.current_service_deployment.clone(),
+            deadline_at: Some(started + ServiceTags::read(tags).deadline),
+            ..rolling
+        }))
+    }
+
+    /// The record of a deployment that has gone live, with how long it is watched. A release that was brought back is
+    /// proven already.
+    #[must_use]
+    pub fn watched(self, bake: Bake) -> Self {
+        let Some(live) = self.live_at.filter(|_| self.state == State::Succeeded) else { return self };
+        let until = live + bake;
+        let is_proven = until <= live || self.origin == Origin::Rollback;
+        Self { bake_until: Some(until), baked_at: is_proven.then_some(live), ..self }
+    }
+
+    /// Whether ECS has tried it and it did not stay, so that its digest must not be deployed here again. A good release
+    /// that could not be brought back says nothing about its image.
+    #[must_use]
+    pub fn has_gone_bad(&self) -> bool {
+        let is_bad = matches!(self.state, State::Failed | State::RolledBack);
+        is_bad && self.ecs_deployment_id.is_some() && self.origin != Origin::Rollback
+    }
+
     /// Whether the deployment runs, or ran until another one was made: neither refused, nor gone back from.
     #[must_use]
     pub fn has_stayed(&self) -> bool {
@@ -449,142 +457,6 @@ impl Record {
             }
             next
         })
-    }
-}
-
-/// What a service's own item holds.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct ServiceItem {
-    /// Fencing number: each decision that is written raises it, and a write under an older one is refused.
-    pub generation: u64,
-    /// Id of the record of the newest intention, or of the deployment by others that came after it. Empty before the
-    /// first.
-    #[serde(default)]
-    pub record: String,
-    /// Digest of that record; empty where nothing came of it, so that the service does not pass for one that runs it.
-    #[serde(default)]
-    pub digest: String,
-    /// ECS's id of the deployment that was PRIMARY when the item was last written: the sweep knows by it whether
-    /// anything has happened.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ecs_deployment_id: Option<String>,
-    /// Until when the handler that wrote the intention has it to itself, in milliseconds since 1970; 0 once ECS has
-    /// accepted the deployment. It expires by itself: nothing holds a lock.
-    #[serde(default)]
-    pub lease_until: u64,
-}
-
-impl ServiceItem {
-    /// Whether another handler is at work on the newest intention.
-    #[must_use]
-    pub fn is_leased(&self, now: DateTime<Utc>) -> bool {
-        millis(now) < self.lease_until
-    }
-}
-
-/// What runs on a service from one repository: its last deployment that completed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Live {
-    /// Id of its record.
-    pub record: String,
-    /// What people call the environment.
-    pub environment: String,
-    /// The cluster's name.
-    pub cluster: String,
-    /// The service's name.
-    pub service: String,
-    /// Repository of the image.
-    pub repository: String,
-    /// Tag the image was selected by.
-    pub tag: String,
-    /// Digest of the image; empty where somebody else has deployed a tag.
-    pub digest: String,
-    /// ARN of the task definition revision.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub task_definition: Option<String>,
-    /// What the image says of where it comes from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub provenance: Option<Provenance>,
-    /// Since when.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<DateTime<Utc>>,
-}
-
-impl Live {
-    /// What `record`, which has succeeded, has brought.
-    #[must_use]
-    pub fn of(record: &Record) -> Self {
-        Self {
-            record: record.id.clone(),
-            environment: record.environment().to_owned(),
-            cluster: record.cluster.clone(),
-            service: record.service.clone(),
-            repository: record.repository.clone(),
-            tag: record.tag.clone(),
-            digest: record.digest.clone(),
-            task_definition: record.revision_to.clone(),
-            provenance: record.provenance.clone(),
-            since: record.live_at,
-        }
-    }
-}
-
-/// What the table knows of a service.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct History {
-    /// The service's item; `None` before the first intention.
-    pub item: Option<ServiceItem>,
-    /// Its latest records, newest first.
-    pub records: Vec<Record>,
-    /// What runs on it, for each repository.
-    pub live: Vec<Live>,
-}
-
-impl History {
-    /// The record of the newest intention.
-    #[must_use]
-    pub fn current(&self) -> Option<&Record> {
-        let id = &self.item.as_ref()?.record;
-        self.records.iter().find(|record| record.id == *id)
-    }
-
-    /// The latest deployment of `digest`, whatever became of it.
-    #[must_use]
-    pub fn latest_of(&self, digest: &str) -> Option<&Record> {
-        self.records.iter().find(|record| record.digest == digest && record.state != State::Skipped)
-    }
-
-    /// Whether ECS's deployment with this id is known, as one of ours or as one that was recorded.
-    #[must_use]
-    pub fn knows(&self, ecs_deployment_id: &str) -> bool {
-        let of_item = self.item.as_ref().and_then(|item| item.ecs_deployment_id.as_deref());
-        let of_records = self.records.iter().filter_map(|record| record.ecs_deployment_id.as_deref());
-        of_records.chain(of_item).any(|known| known == ecs_deployment_id)
-    }
-
-    /// ARN of the revision that our last deployment which stayed has brought.
-    #[must_use]
-    pub fn our_last_revision(&self) -> Option<&str> {
-        let is_ours = |record: &&Record| record.origin != Origin::External && record.has_stayed();
-        self.records.iter().find(is_ours)?.revision_to.as_deref()
-    }
-
-    /// What runs from a repository, as far as it was written down.
-    #[must_use]
-    pub fn live_from(&self, repository: &str) -> Option<&Live> {
-        self.live.iter().find(|live| live.repository == repository)
-    }
-
-    /// Whether another handler is at work on the service.
-    #[must_use]
-    pub fn is_leased(&self, now: DateTime<Utc>) -> bool {
-        self.item.as_ref().is_some_and(|item| item.is_leased(now))
-    }
-
-    /// The generation to build on; 0 before the first intention.
-    #[must_use]
-    pub fn generation(&self) -> u64 {
-        self.item.as_ref().map_or(0, |item| item.generation)
     }
 }
 

@@ -4,6 +4,7 @@
 //! misspelt `tidegate:hold`. ECS allows letters, digits, spaces and `_ . : / = + - @` in tags, so the grammar is small.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -18,7 +19,6 @@ const FOLLOW: &str = "tidegate:follow/";
 const IMAGE_TAG: &str = "tidegate:tag/";
 /// Keys that other functions read; here they only need to be known.
 const OTHER_KEYS: &[&str] = &[
-    "tidegate:bake",
     "tidegate:scale/queue",
     "tidegate:scale/min",
     "tidegate:scale/max",
@@ -27,7 +27,7 @@ const OTHER_KEYS: &[&str] = &[
     "tidegate:scale/concurrency",
     "tidegate:scale/protected",
 ];
-/// Prefix of the tag key that names a CloudWatch alarm.
+/// Prefix of the tag key that names a CloudWatch alarm, so that one call to the tagging API finds whom it watches.
 const ROLLBACK_ON: &str = "tidegate:rollback-on/";
 
 /// One tag.
@@ -65,6 +65,12 @@ pub fn follow_key(repository: &str) -> String {
     format!("{FOLLOW}{repository}")
 }
 
+/// The tag key by which services are watched by `alarm`.
+#[must_use]
+pub fn rollback_key(alarm: &str) -> String {
+    format!("{ROLLBACK_ON}{alarm}")
+}
+
 /// Whether a tag with this key makes a service follow a repository.
 #[must_use]
 pub fn is_follow_key(key: &str) -> bool {
@@ -99,20 +105,13 @@ pub struct Deadline(TimeDelta);
 
 impl Deadline {
     /// A week: what is slower does not end.
-    const MINUTES_MAX: i64 = 7 * 24 * 60;
-
-    fn parse(value: &str) -> Result<Self, String> {
-        let minutes = value.trim().parse().ok().filter(|minutes| (1..=Self::MINUTES_MAX).contains(minutes));
-        let minutes = minutes.ok_or_else(|| {
-            format!("`{value}` is no number of minutes from 1 to {}; 30 is the default", Self::MINUTES_MAX)
-        })?;
-        Ok(Self(TimeDelta::minutes(minutes)))
-    }
+    const MINUTES: RangeInclusive<i64> = 1..=7 * 24 * 60;
+    const DEFAULT: i64 = 30;
 }
 
 impl Default for Deadline {
     fn default() -> Self {
-        Self(TimeDelta::minutes(30))
+        Self(TimeDelta::minutes(Self::DEFAULT))
     }
 }
 
@@ -122,6 +121,41 @@ impl std::ops::Add<Deadline> for DateTime<Utc> {
     fn add(self, deadline: Deadline) -> Self {
         self + deadline.0
     }
+}
+
+/// How long a deployment that has completed is watched. Whoever is not taken back by then is proven good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bake(TimeDelta);
+
+impl Bake {
+    /// None at all, or up to a day: what turns bad later has other causes.
+    const MINUTES: RangeInclusive<i64> = 0..=24 * 60;
+    const DEFAULT: i64 = 10;
+}
+
+impl Default for Bake {
+    fn default() -> Self {
+        Self(TimeDelta::minutes(Self::DEFAULT))
+    }
+}
+
+impl std::ops::Add<Bake> for DateTime<Utc> {
+    type Output = Self;
+
+    fn add(self, bake: Bake) -> Self {
+        self + bake.0
+    }
+}
+
+fn minutes(value: &str, allowed: &RangeInclusive<i64>, default: i64) -> Result<TimeDelta, String> {
+    let minutes = value.trim().parse().ok().filter(|minutes| allowed.contains(minutes));
+    minutes.map(TimeDelta::minutes).ok_or_else(|| {
+        format!(
+            "`{value}` is no number of minutes from {} to {}; {default} is the default",
+            allowed.start(),
+            allowed.end()
+        )
+    })
 }
 
 /// What the tags of a service say.
@@ -139,6 +173,8 @@ pub struct ServiceTags {
     pub channel: Option<String>,
     /// `tidegate:deadline`: by when a rollout has to be done.
     pub deadline: Deadline,
+    /// `tidegate:bake`: how long a deployment that has completed is watched.
+    pub bake: Bake,
     /// `tidegate:rollback-on/<alarm name>`: names of the CloudWatch alarms that watch a deployment.
     pub rollback_on: BTreeSet<String>,
     /// What can't be read, in words for the owner. Nothing is deployed while there is any.
@@ -186,7 +222,8 @@ impl ServiceTags {
                 "" => return Err("the value is empty; use the id of a Slack channel".into()),
                 id => self.channel = Some(id.to_owned()),
             },
-            "tidegate:deadline" => self.deadline = Deadline::parse(value)?,
+            "tidegate:deadline" => self.deadline = Deadline(minutes(value, &Deadline::MINUTES, Deadline::DEFAULT)?),
+            "tidegate:bake" => self.bake = Bake(minutes(value, &Bake::MINUTES, Bake::DEFAULT)?),
             key if OTHER_KEYS.contains(&key) => {}
             key if key.starts_with(ROLLBACK_ON) => {
                 let alarm = key.strip_prefix(ROLLBACK_ON).filter(|alarm| !alarm.is_empty());
@@ -240,6 +277,8 @@ mod tests {
             ("tidegate:follow/Tides/Web", "develop", "small letters"),
             ("tidegate:deadline", "soon", "minutes"),
             ("tidegate:deadline", "0", "minutes"),
+            ("tidegate:bake", "-1", "from 0 to 1440"),
+            ("tidegate:bake", "10m", "minutes"),
             ("tidegate:rollback-on/", "yes", "names no alarm"),
             ("tidegate:rollback-on/web-5xx", "no", "remove the tag"),
         ] {
@@ -251,7 +290,7 @@ mod tests {
 
     #[test]
     fn tags_of_others_and_of_other_functions_are_no_problem() {
-        let tags = read(&[("team", "payments"), ("tidegate:scale/queue", "jobs"), ("tidegate:bake", "5")]);
+        let tags = read(&[("team", "payments"), ("tidegate:scale/queue", "jobs")]);
         assert_eq!(tags, ServiceTags::default());
     }
 

@@ -51,6 +51,8 @@ pub struct TaskDefinition {
     pub registered_by: Option<String>,
     /// When it was registered, where ECS tells.
     pub registered_at: Option<DateTime<Utc>>,
+    /// `ACTIVE`, `INACTIVE` or `DELETE_IN_PROGRESS`.
+    status: String,
 }
 
 /// An image reference that a new revision changes.
@@ -98,16 +100,37 @@ impl TaskDefinition {
         let arn = arn.ok_or_else(|| missing("taskDefinitionArn"))?.to_owned();
         let registered_by = body.get("registeredBy").and_then(Value::as_str).map(str::to_owned);
         let registered_at = body.get("registeredAt").and_then(Value::as_f64).and_then(from_seconds);
+        let status = body.get("status").and_then(Value::as_str).unwrap_or_default().to_owned();
         for field in READ_ONLY {
             body.remove(*field);
         }
-        Ok(Self { arn, body, tags: tags.as_ref().map(read_tags).unwrap_or_default(), registered_by, registered_at })
+        Ok(Self {
+            arn,
+            body,
+            status,
+            tags: tags.as_ref().map(read_tags).unwrap_or_default(),
+            registered_by,
+            registered_at,
+        })
     }
 
     /// The document, as `RegisterTaskDefinition` takes it, without tags.
     #[must_use]
     pub fn body(&self) -> &Map<String, Value> {
         &self.body
+    }
+
+    /// Whether it was deregistered: services that run it go on, and no deployment takes it.
+    #[must_use]
+    pub fn is_inactive(&self) -> bool {
+        !matches!(self.status.as_str(), "" | "ACTIVE")
+    }
+
+    /// The same document, to be registered again.
+    #[must_use]
+    pub fn again(&self) -> Draft {
+        let tags = self.tags.iter().filter(|tag| !tag.key.starts_with("aws:")).cloned().collect();
+        Draft { body: self.body.clone(), tags, changes: Vec::new() }
     }
 
     /// The tag of the image from `repository`, as it was written on the revision when it was registered.
@@ -134,6 +157,13 @@ impl TaskDefinition {
     /// The containers whose image comes from `repository`: name and reference.
     pub fn images_of<'a>(&'a self, repository: &'a EcrRepository) -> impl Iterator<Item = (&'a str, &'a str)> {
         containers(&self.body).filter(|(_, image)| repository.serves(image))
+    }
+
+    /// Whether a container is pinned to this digest.
+    #[must_use]
+    pub fn names_digest(&self, digest: &str) -> bool {
+        let mut references = containers(&self.body).filter_map(|(_, image)| Reference::parse(image));
+        references.any(|reference| reference.digest == Some(digest))
     }
 
     /// The image of `repository` that it names.

@@ -31,6 +31,17 @@ fn accepted_events_are_read_for_what_they_mean() {
                 format!("{:?} of {} {}", change.change, change.service, change.deployment_id)
             }
             Event::Tagged(service) => format!("tags of {service}"),
+            Event::Stopped(task) => format!("a failed task of {} {}", task.service, task.deployment_id),
+            Event::Alarm(alarm) => format!("alarm {} since {}", alarm.name, alarm.since),
+            Event::Rollback(asked) => {
+                let to = asked.to.unwrap_or_else(|| "what was good".to_owned());
+                let from = asked.undoes.unwrap_or_else(|| "what runs".to_owned());
+                format!("{} wants {} back from {from} to {to}: {}", asked.actor, asked.service, asked.reason)
+            }
+            Event::Release(asked) => {
+                let what = asked.digest.unwrap_or_else(|| "it".to_owned());
+                format!("{} lets {what} be deployed to {}", asked.actor, asked.service)
+            }
             Event::Sweep => "sweep".to_owned(),
             Event::Explain(event) => format!("explain {}", event["detail-type"]),
             Event::Report(asked) => format!("report of {} days", asked.days),

@@ -12,7 +12,9 @@ use super::message::Parts;
 use super::message::details::{found, last_lines};
 use super::message::mrkdwn::{link, plain, units, words};
 use super::message::outcome::headline;
+use super::message::rollback::{is_held, quarantined};
 use super::message::title;
+use crate::image::short_digest;
 use crate::links::Links;
 use crate::record::{Record, State};
 
@@ -37,11 +39,12 @@ pub fn notification(record: &Record) -> Option<Value> {
                 "textType": "client-markdown",
                 "title": format!("{emoji} {}: {what}", title(record, TITLE_NAME_UNITS_MAX)),
                 "description": description(record, &parts),
-                "nextSteps": next_steps(&links),
+                "nextSteps": next_steps(record, &links),
                 "keywords": keywords(record),
             },
             "metadata": {
-                "threadId": plain(&record.id, 60),
+                // What brings a good release back is told where the bad one was.
+                "threadId": plain(record.recovers.as_ref().unwrap_or(&record.id), 60),
                 "summary": format!("{}: {what}", title(record, TITLE_NAME_UNITS_MAX)),
                 "eventType": format!("deployment.{}", record.state.as_str()),
                 "relatedResources": related(record),
@@ -53,7 +56,8 @@ pub fn notification(record: &Record) -> Option<Value> {
 
 /// Whole parts, the most telling first, as many as there is place for.
 fn description(record: &Record, parts: &Parts<'_>) -> String {
-    let diagnosis = record.diagnosis.as_ref().filter(|_| matches!(record.state, State::Failed | State::RolledBack));
+    let diagnosis = record.diagnosis.as_ref();
+    let diagnosis = diagnosis.filter(|_| matches!(record.state, State::Failed | State::RolledBack) || is_held(record));
     let log = diagnosis.and_then(|diagnosis| diagnosis.log.as_ref());
     let facts = Some(parts.facts().join(" · "));
     let all =
@@ -67,9 +71,12 @@ fn description(record: &Record, parts: &Parts<'_>) -> String {
     text
 }
 
-fn next_steps(links: &Links) -> Vec<String> {
+fn next_steps(record: &Record, links: &Links) -> Vec<String> {
     let steps = [(&links.logs, "Read the logs"), (&links.console, "See the service in the console")];
-    steps.into_iter().filter_map(|(url, step)| link(url.as_deref()?, step)).collect()
+    let steps = steps.into_iter().filter_map(|(url, step)| link(url.as_deref()?, step));
+    let kept_away = quarantined(record).map(|digest| words(short_digest(digest), NAME_UNITS_MAX));
+    let kept_away = kept_away.filter(|digest| !digest.is_empty());
+    steps.chain(kept_away.map(|digest| format!("Push a new image, or release {digest}"))).collect()
 }
 
 fn keywords(record: &Record) -> Vec<String> {
@@ -85,6 +92,7 @@ fn related(record: &Record) -> Vec<String> {
 /// What [custom actions](https://docs.aws.amazon.com/chatbot/latest/adminguide/custom-actions.html) can take as
 /// variables.
 fn context(record: &Record) -> Map<String, Value> {
+    let recovery = record.recovery.as_ref();
     let commit = record.provenance.as_ref().and_then(|provenance| provenance.revision.as_deref());
     let all = [
         ("deploymentId", record.id.as_str()),
@@ -95,6 +103,9 @@ fn context(record: &Record) -> Map<String, Value> {
         ("tag", &record.tag),
         ("digest", &record.digest),
         ("digestFrom", record.digest_from.as_deref().unwrap_or_default()),
+        ("quarantined", quarantined(record).unwrap_or_default()),
+        ("recovers", record.recovers.as_deref().unwrap_or_default()),
+        ("recoveredBy", recovery.and_then(|recovery| recovery.record.as_deref()).unwrap_or_default()),
         ("commit", commit.unwrap_or_default()),
     ];
     let all = all.into_iter().map(|(key, value)| (key, plain(value, NAME_UNITS_MAX)));
@@ -110,7 +121,7 @@ mod tests {
     #[test]
     fn the_start_and_the_outcomes_have_their_notifications() {
         for (name, _, record) in examples() {
-            if ["started", "live", "failed", "rolled_back", "held"].contains(&name) {
+            if ["started", "live", "failed", "rolled_back", "held", "bad_and_stays", "back"].contains(&name) {
                 insta::assert_json_snapshot!(name, notification(&record));
             }
         }

@@ -1,8 +1,12 @@
 //! [CDEvents](https://cdevents.dev) for EventBridge: the words that tools of continuous delivery share.
 //!
 //! The [standard](https://github.com/cdevents/spec/blob/v0.5.1/continuous-deployment.md) has events for a service that
-//! was deployed, upgraded or rolled back. It has none for a deployment that begins, fails or is superseded. Those are
-//! [custom events](https://github.com/cdevents/spec/blob/v0.5.1/custom/README.md) of ours, about the deployment itself.
+//! was deployed, upgraded or rolled back. It has none for a deployment that begins, fails, turns bad or is superseded.
+//! Those are [custom events](https://github.com/cdevents/spec/blob/v0.5.1/custom/README.md) of ours, about the deployment
+//! itself.
+//!
+//! A service is rolled back when the good release is live again. So where a deployment of its own brings that back, it is
+//! this one that tells so, and the bad one only that it is taken back.
 //!
 //! Pure: a record goes in, an event comes out.
 
@@ -11,9 +15,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Builder;
 
+use super::message::rollback::is_held;
 use super::sns;
 use crate::links::encoded;
-use crate::record::{Record, State};
+use crate::record::{Origin, Record, Remedy, State};
 
 /// The version of the specification.
 const SPEC_VERSION: &str = "0.5.1";
@@ -35,8 +40,12 @@ pub struct CdEvent {
 /// can know by the id what it has already.
 #[must_use]
 pub fn event(record: &Record) -> Option<CdEvent> {
+    let is_held = is_held(record);
     let (detail_type, is_custom) = match record.state {
         State::Intended | State::Skipped => return None,
+        _ if is_held => ("dev.cdeventsx.tidegate-deployment.held.0.1.0", true),
+        State::Succeeded if record.origin == Origin::Rollback => ("dev.cdevents.service.rolledback.0.3.0", false),
+        State::RolledBack if is_brought_back(record) => ("dev.cdeventsx.tidegate-deployment.takenback.0.1.0", true),
         State::Rolling => ("dev.cdeventsx.tidegate-deployment.started.0.1.0", true),
         State::Failed => ("dev.cdeventsx.tidegate-deployment.failed.0.1.0", true),
         State::Superseded => ("dev.cdeventsx.tidegate-deployment.superseded.0.1.0", true),
@@ -63,14 +72,16 @@ pub fn event(record: &Record) -> Option<CdEvent> {
             "content": {"environment": environment, "artifactId": artifact(record)},
         }),
     };
+    let held_at = record.recovery.as_ref().map(|recovery| recovery.at).filter(|_| is_held);
+    let at = held_at.unwrap_or_else(|| record.changed_at());
     let detail = json!({
         "context": {
             "specversion": SPEC_VERSION,
-            "id": format!("{}-{}", name(&record.id), record.state.as_str()),
+            "id": format!("{}-{}", name(&record.id), if is_held { "held" } else { record.state.as_str() }),
             "chainId": chain(&record.id),
             "source": source,
             "type": detail_type,
-            "timestamp": record.changed_at().to_rfc3339_opts(SecondsFormat::AutoSi, true),
+            "timestamp": at.to_rfc3339_opts(SecondsFormat::AutoSi, true),
         },
         "subject": subject,
         "customData": sns::body(record),
@@ -79,12 +90,19 @@ pub fn event(record: &Record) -> Option<CdEvent> {
     Some(CdEvent { detail_type, detail })
 }
 
+/// Whether a deployment of its own brings a good release back in its place.
+fn is_brought_back(record: &Record) -> bool {
+    record.recovery.as_ref().is_some_and(|recovery| recovery.remedy == Remedy::Deploy)
+}
+
 /// Which image the event is about, as a
 /// [package URL](https://github.com/package-url/purl-spec/blob/main/types/oci-definition.json). The events of the
 /// standard name what the service runs since then: after a rollback, what it ran before.
 fn artifact(record: &Record) -> String {
     let (reference, tag) = match record.state {
-        State::RolledBack => (record.digest_from.as_deref().unwrap_or_default(), record.tag_from.as_deref()),
+        State::RolledBack if !is_brought_back(record) && !is_held(record) => {
+            (record.digest_from.as_deref().unwrap_or_default(), record.tag_from.as_deref())
+        }
         _ => (record.digest.as_str(), Some(record.tag.as_str())),
     };
     // A task definition may name a tag and no digest.
@@ -161,6 +179,7 @@ fn chain(id: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::announce::message::examples::recovery;
     use crate::announce::sns::tests::{STATES, full, hostile};
     use cdevents_sdk::CDEvent;
     use chrono::{DateTime, Utc};
@@ -212,6 +231,32 @@ mod tests {
     }
 
     #[test]
+    fn a_service_is_rolled_back_once_and_by_whom_brings_the_good_release_back() {
+        let back = |state| Record { origin: Origin::Rollback, recovers: Some("01JD".into()), ..full(state) };
+        let with = |state, remedy| Record { recovery: Some(recovery(remedy, "")), ..full(state) };
+        let alone = Record { recovery: None, ..full(State::RolledBack) };
+        let standard = "dev.cdevents.service.rolledback.0.3.0";
+        for (record, expected) in [
+            (alone, standard),
+            (with(State::RolledBack, "stop"), standard),
+            (back(State::Succeeded), standard),
+            (with(State::RolledBack, "deploy"), "dev.cdeventsx.tidegate-deployment.takenback.0.1.0"),
+            (with(State::Failed, "deploy"), "dev.cdeventsx.tidegate-deployment.failed.0.1.0"),
+            (with(State::Failed, "stop"), "dev.cdeventsx.tidegate-deployment.failed.0.1.0"),
+            (back(State::Rolling), "dev.cdeventsx.tidegate-deployment.started.0.1.0"),
+            (back(State::Failed), "dev.cdeventsx.tidegate-deployment.failed.0.1.0"),
+            (with(State::Succeeded, "hold"), "dev.cdeventsx.tidegate-deployment.held.0.1.0"),
+            (with(State::Failed, "hold"), "dev.cdeventsx.tidegate-deployment.held.0.1.0"),
+        ] {
+            let CdEvent { detail_type, detail } = event(&record).unwrap();
+            assert_eq!(detail_type, expected, "{:?} {:?}", record.state, record.origin);
+            assert_eq!(there_and_back(&detail).unwrap(), detail);
+            let is_held = expected.contains("held");
+            assert_eq!(detail["context"]["id"].as_str().unwrap().ends_with("-held"), is_held);
+        }
+    }
+
+    #[test]
     fn events_of_one_deployment_share_a_chain_and_no_id() {
         let of = |state| event(&full(state)).unwrap().detail["context"].clone();
         let (rolling, done) = (of(State::Rolling), of(State::Succeeded));
@@ -228,10 +273,11 @@ mod tests {
     fn an_artifact_is_what_the_service_runs() {
         let repository = "repository_url=123456789012.dkr.ecr.eu-west-1.amazonaws.com/tides/web";
         let (now, before) = ("4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945", "9a1f");
-        let record = |state| Record { digest_from: Some(format!("sha256:{before}")), ..full(state) };
+        let record = |state| Record { digest_from: Some(format!("sha256:{before}")), recovery: None, ..full(state) };
+        let back = |state| Record { origin: Origin::Rollback, ..record(state) };
         let tagged = Record { digest: String::new(), ..full(State::Succeeded) };
-        let back_to_tag = Record { digest_from: Some("v7".into()), tag_from: None, ..full(State::RolledBack) };
-        let back_to_nothing = Record { digest_from: None, tag_from: None, ..full(State::RolledBack) };
+        let back_to_tag = Record { digest_from: Some("v7".into()), tag_from: None, ..record(State::RolledBack) };
+        let back_to_nothing = Record { digest_from: None, tag_from: None, ..record(State::RolledBack) };
         let china = Record {
             service_arn: "arn:aws-cn:ecs:cn-north-1:123456789012:service/production/web".into(),
             repository: "Web".into(),
@@ -243,6 +289,9 @@ mod tests {
             (record(State::Succeeded), format!("pkg:oci/web@sha256%3A{now}?{repository}&tag=v1.42.0")),
             (record(State::Failed), format!("pkg:oci/web@sha256%3A{now}?{repository}&tag=v1.42.0")),
             (record(State::RolledBack), format!("pkg:oci/web@sha256%3A{before}?{repository}&tag=v1.41.0")),
+            // It still runs.
+            (full(State::RolledBack), format!("pkg:oci/web@sha256%3A{now}?{repository}&tag=v1.42.0")),
+            (back(State::Succeeded), format!("pkg:oci/web@sha256%3A{now}?{repository}&tag=v1.42.0")),
             (tagged, format!("pkg:oci/web?{repository}&tag=v1.42.0")),
             (back_to_tag, format!("pkg:oci/web?{repository}&tag=v7")),
             (back_to_nothing, format!("pkg:oci/web?{repository}")),

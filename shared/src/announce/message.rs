@@ -13,6 +13,7 @@ pub mod details;
 pub(crate) mod examples;
 pub(crate) mod mrkdwn;
 pub(crate) mod outcome;
+pub(crate) mod rollback;
 #[cfg(test)]
 mod tests;
 pub(crate) mod version;
@@ -22,6 +23,7 @@ use serde_json::{Value, json};
 pub use self::details::{Details, details};
 use self::mrkdwn::{code, link, list, words};
 use self::outcome::{between, headline, why};
+use self::rollback::cautions;
 use self::version::Change;
 use crate::links::Links;
 use crate::record::{Origin, Record, State};
@@ -32,6 +34,8 @@ const NAME_UNITS_MAX: usize = 150;
 const CHANGES_MAX: usize = 8;
 /// How many notes are shown. The reply has more.
 const NOTES_MAX: usize = 4;
+/// By what it is known that a note says so already.
+const NOT_UNDONE: &str = "is not undone";
 
 /// A rendered message.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +44,35 @@ pub struct Message {
     pub text: String,
     /// Block Kit blocks.
     pub blocks: Value,
+}
+
+/// How names and links are shown.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Style<'a> {
+    is_markup: bool,
+    links: &'a Links,
+}
+
+impl<'a> Style<'a> {
+    /// As mrkdwn.
+    fn markup(links: &'a Links) -> Self {
+        Self { is_markup: true, links }
+    }
+
+    /// For who sees no markup.
+    fn words(links: &'a Links) -> Self {
+        Self { is_markup: false, links }
+    }
+
+    fn name(self, name: &str, max: usize) -> String {
+        if self.is_markup { code(name, max) } else { words(name, max) }
+    }
+
+    /// `text`, which is words of ours, as a link to `url` where there is one.
+    fn linked(self, url: Option<&str>, text: &str) -> String {
+        let link = url.filter(|_| self.is_markup).and_then(|url| link(url, text));
+        link.unwrap_or_else(|| text.to_owned())
+    }
 }
 
 /// Renders the message of `record`.
@@ -75,7 +108,9 @@ impl<'a> Parts<'a> {
         let (emoji, what) = headline(self.record);
         let change = Some(self.change.in_words()).filter(|change| !change.is_empty());
         let change = change.map(|change| format!(", {change}")).unwrap_or_default();
-        let why = why(self.record, &self.change, words);
+        let style = Style::words(self.links);
+        let why: Vec<String> =
+            why(self.record, &self.change, style).into_iter().chain(cautions(self.record, style)).collect();
         let why = why.iter().map(|it| it.trim_end_matches('.')).collect::<Vec<_>>().join("; ");
         let why = if why.is_empty() { why } else { format!(": {why}") };
         format!("{emoji} {}: {what}{change}{why}", title(self.record, NAME_UNITS_MAX))
@@ -95,7 +130,7 @@ impl<'a> Parts<'a> {
 
     /// Why it is so, and what serves now.
     pub(crate) fn why(&self) -> Option<String> {
-        let lines = why(self.record, &self.change, code);
+        let lines = why(self.record, &self.change, Style::markup(self.links));
         (!lines.is_empty()).then(|| lines.join("\n"))
     }
 
@@ -103,8 +138,8 @@ impl<'a> Parts<'a> {
     pub(crate) fn facts(&self) -> Vec<String> {
         let record = self.record;
         let mut facts = vec![trigger(record)];
-        // Later the reason is that of the outcome.
-        if record.state.is_open() && record.origin != Origin::External {
+        // Later the reason is that of the outcome. That of a recovery is told already.
+        if record.state.is_open() && !matches!(record.origin, Origin::External | Origin::Rollback) {
             facts.push(words(&record.reason, 300));
         }
         let failed = record.progress.map_or(0, |progress| progress.failed);
@@ -122,13 +157,18 @@ impl<'a> Parts<'a> {
         facts
     }
 
-    /// What others have changed, and what else people should know.
+    /// What keeps the image away, what others have changed, and what else people should know.
     pub(crate) fn notes(&self) -> Option<String> {
+        let is_said = |caution: &String| {
+            self.record.notes.iter().any(|note| note.contains(NOT_UNDONE) && caution.contains(NOT_UNDONE))
+        };
+        let mut cautions = cautions(self.record, Style::markup(self.links));
+        cautions.retain(|caution| !is_said(caution));
         let changes = list(&self.record.changed_by_others, CHANGES_MAX, 100, ", ");
         let changes = (!changes.is_empty()).then(|| format!("changed by others since the last deployment: {changes}"));
         let notes = list(&self.record.notes, NOTES_MAX, 200, "\nnote: ");
         let notes = (!notes.is_empty()).then(|| format!("note: {notes}"));
-        let lines: Vec<String> = changes.into_iter().chain(notes).collect();
+        let lines: Vec<String> = cautions.into_iter().chain(changes).chain(notes).collect();
         (!lines.is_empty()).then(|| lines.join("\n"))
     }
 
@@ -177,6 +217,11 @@ fn trigger(record: &Record) -> String {
         Origin::Push => return format!("push of {image}{by}"),
         Origin::Tags => format!("after a change of the service's tags{by}"),
         Origin::Sweep => "found by the sweep".into(),
+        Origin::Release => format!("released{by}"),
+        Origin::Rollback => {
+            let to = if image.is_empty() { image } else { format!(" to {image}") };
+            return format!("rollback{to} by {}", actor.as_deref().unwrap_or("Tidegate"));
+        }
         Origin::External => format!("deployed by {}, not by Tidegate", actor.as_deref().unwrap_or("somebody else")),
     };
     if image.is_empty() { what } else { format!("{image} {what}") }

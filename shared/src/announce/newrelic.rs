@@ -12,7 +12,7 @@ use crate::http::Response;
 use crate::image::short_digest;
 use crate::links::Links;
 use crate::provenance::Provenance;
-use crate::record::{Origin, Record, State, UndoneBy};
+use crate::record::{Origin, Record, Remedy, State, UndoneBy};
 
 /// How far from now the time of a change may be. New Relic refuses what is more than 24 hours away.
 const AGE_MAX: TimeDelta = TimeDelta::hours(24);
@@ -36,10 +36,17 @@ const MUTATION: &str = "mutation ($changeTrackingEvent: ChangeTrackingCreateEven
 /// charts, and what happened more than a day ago is not taken any more.
 #[must_use]
 pub fn body(record: &Record, now: DateTime<Utc>) -> Option<Value> {
-    let changed_at = record.changed_at();
-    let what = match record.state {
-        State::Succeeded => "is live",
-        State::RolledBack => "was rolled back",
+    let remedy = record.recovery.as_ref().map(|recovery| recovery.remedy);
+    let held_at = record.recovery.as_ref().filter(|_| remedy == Some(Remedy::Hold)).map(|recovery| recovery.at);
+    let changed_at = held_at.unwrap_or_else(|| record.changed_at());
+    let what = match (record.state, remedy) {
+        (State::Succeeded | State::RolledBack, Some(Remedy::Hold)) => "turned out bad",
+        // That is told when it has happened.
+        (State::Succeeded, Some(Remedy::Stop | Remedy::Deploy)) => return None,
+        (State::Succeeded, None) if record.origin == Origin::Rollback => "is back",
+        (State::Succeeded, None) => "is live",
+        (State::RolledBack, Some(Remedy::Deploy)) => "is being rolled back",
+        (State::RolledBack, _) => "was rolled back",
         _ => return None,
     };
     if (now - changed_at).abs() >= AGE_MAX {
@@ -76,17 +83,22 @@ fn user(record: &Record) -> &str {
     match (record.state, record.undone_by, &record.actor) {
         (State::RolledBack, Some(UndoneBy::Ecs), _) => "ecs",
         (State::RolledBack, Some(UndoneBy::Others), _) => "somebody else",
-        (State::RolledBack, ..) => "tidegate",
+        (State::RolledBack, ..) => {
+            let asked = record.recovery.as_ref().and_then(|recovery| recovery.actor.as_deref());
+            asked.unwrap_or("tidegate")
+        }
         (_, _, Some(actor)) => actor,
         _ if record.origin == Origin::External => "somebody else",
         _ => "tidegate",
     }
 }
 
-/// What runs since the change, and what people call it: after a rollback, the image that ran before.
+/// What runs since the change, and what people call it: after a rollback, the image that ran before. Where a deployment of
+/// its own brings a good release back, that has a marker of its own.
 fn running(record: &Record) -> (Option<&Provenance>, String) {
+    let remedy = record.recovery.as_ref().map(|recovery| recovery.remedy);
     let (image, tag, digest) = match record.state {
-        State::RolledBack => {
+        State::RolledBack if remedy.is_none_or(|remedy| remedy == Remedy::Stop) => {
             (&record.provenance_from, record.tag_from.as_deref(), record.digest_from.as_deref().unwrap_or_default())
         }
         _ => (&record.provenance, Some(record.tag.as_str()), record.digest.as_str()),
@@ -204,6 +216,7 @@ fn masked(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::announce::message::examples::recovery;
     use crate::announce::sns::tests::{STATES, full, hostile};
     use proptest::prelude::*;
 
@@ -252,7 +265,9 @@ mod tests {
 
     #[test]
     fn after_a_rollback_runs_what_ran_before() {
-        let mut record = full(State::RolledBack);
+        let being_rolled_back = full(State::RolledBack);
+        assert_eq!(running(&being_rolled_back).1, "1.42.0");
+        let mut record = Record { recovery: None, ..being_rolled_back };
         assert_eq!(running(&record).1, "1.41.0");
         record.provenance_from = None;
         assert_eq!(running(&record).1, "v1.41.0@9a1f0c4b5e6d");
@@ -273,7 +288,29 @@ mod tests {
         assert_eq!(of(State::Succeeded, None, Origin::External, None), "somebody else");
         assert_eq!(of(State::RolledBack, Some("ana"), Origin::Push, Some(UndoneBy::Ecs)), "ecs");
         assert_eq!(of(State::RolledBack, Some("ana"), Origin::Push, Some(UndoneBy::Others)), "somebody else");
-        assert_eq!(of(State::RolledBack, Some("ana"), Origin::Push, Some(UndoneBy::Tidegate)), "tidegate");
+        let unasked = Record { recovery: None, undone_by: Some(UndoneBy::Tidegate), ..full(State::RolledBack) };
+        assert_eq!(user(&unasked), "tidegate");
+        // Who asked for it to be taken back is not who pushed it.
+        assert_eq!(of(State::RolledBack, Some("ci"), Origin::Push, Some(UndoneBy::Tidegate)), "ana");
+    }
+
+    #[test]
+    fn both_sides_of_a_rollback_and_what_stays_are_marked() {
+        let with = |state, remedy: &str| Record { recovery: Some(recovery(remedy, "")), ..full(state) };
+        let back = |state| Record { origin: Origin::Rollback, recovery: None, ..full(state) };
+        for (record, expected) in [
+            (with(State::RolledBack, "deploy"), Some("web is being rolled back in live: 1.42.0")),
+            (back(State::Succeeded), Some("web is back in live: 1.42.0")),
+            (with(State::Succeeded, "hold"), Some("web turned out bad in live: 1.42.0")),
+            (with(State::RolledBack, "hold"), Some("web turned out bad in live: 1.42.0")),
+            (with(State::RolledBack, "stop"), Some("web was rolled back in live: 1.41.0")),
+            (with(State::Succeeded, "deploy"), None),
+            (back(State::Failed), None),
+        ] {
+            let body = body(&record, now());
+            let event = body.as_ref().map(|body| &body["variables"]["changeTrackingEvent"]["shortDescription"]);
+            assert_eq!(event.and_then(Value::as_str), expected, "{:?}", record.state);
+        }
     }
 
     #[test]
@@ -331,7 +368,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_name_ends_the_quotes(text in "\\PC{0,300}|['\"\\\\ a-z%]{0,300}") {
-            let body = body(&hostile(State::Succeeded, &text, &[]), now()).unwrap();
+            let record = Record { recovery: None, ..hostile(State::Succeeded, &text, &[]) };
+            let body = body(&record, now()).unwrap();
             let query = body["variables"]["changeTrackingEvent"]["entitySearch"]["query"].as_str().unwrap();
             let name = query.strip_prefix("name = '").and_then(|rest| rest.strip_suffix('\'')).unwrap();
             prop_assert!(name.chars().all(|character| character.is_ascii_alphanumeric() || "-_".contains(character)));

@@ -183,11 +183,14 @@ impl Metrics {
         Self::new(|document| println!("{document}"))
     }
 
-    /// Counts what became of `record`.
-    pub fn tell(&self, record: &Record, now: DateTime<Utc>) {
+    /// Counts what became of `record`, and returns the names of all metrics that it has been counted by then.
+    #[must_use]
+    pub fn tell(&self, record: &Record, now: DateTime<Utc>) -> Vec<String> {
+        let counted = metrics::counts(record);
         if let Some(document) = metrics::of_deployment(record, millis(now)) {
             (self.0)(&document);
         }
+        record.metrics_counted.iter().cloned().chain(counted.into_iter().map(str::to_owned)).collect()
     }
 
     /// Counts what `function` could not handle.
@@ -216,10 +219,13 @@ mod tests {
         let written = Arc::clone(&lines);
         let metrics = Metrics::new(move |line| written.lock().unwrap().push(line.clone()));
         let now = "2026-11-16T10:00:00Z".parse().unwrap();
-        metrics.tell(&record(State::Rolling), now);
-        metrics.tell(&record(State::Skipped), now);
+        assert_eq!(metrics.tell(&record(State::Rolling), now), Vec::<String>::new());
+        assert_eq!(metrics.tell(&record(State::Skipped), now), Vec::<String>::new());
         assert_eq!(lines.lock().unwrap().len(), 0);
-        metrics.tell(&record(State::Failed), now);
+        let counted = metrics.tell(&record(State::Failed), now);
+        assert_eq!(counted, ["Failed"]);
+        let again = Record { metrics_counted: counted, version: 9, ..record(State::Failed) };
+        assert_eq!(metrics.tell(&again, now), ["Failed"]);
         metrics.rejects("notify", 2, now);
         let lines = lines.lock().unwrap();
         assert_eq!((&lines[0]["Failed"], &lines[1]["Rejects"]), (&1.into(), &2.into()));

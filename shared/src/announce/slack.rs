@@ -12,6 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
 use super::delivery::{Answer, RETRY_AFTER_DEFAULT, Refusal, insist, with_secret};
+use super::message::rollback::is_held;
 use super::message::{Details, Message, details, render};
 use crate::error::Error;
 use crate::http::{Http, Response};
@@ -82,12 +83,11 @@ impl Slack {
     /// # Errors
     /// As [`send`](Self::send).
     pub async fn send_details(&self, record: &Record, deadline: DateTime<Utc>) -> Result<Option<String>, Error> {
-        let (Some(channel), Some(thread), Some(Details { message, broadcast })) =
-            (&record.slack_channel, &record.slack_ts, details(record))
+        let (Some((channel, thread)), Some(Details { message, broadcast })) = (message_of(record), details(record))
         else {
             return Ok(None);
         };
-        if thread == WEBHOOK || is_url(&self.secret.read().await?) {
+        if is_url(&self.secret.read().await?) {
             return Ok(None);
         }
         let place = [("channel", json!(channel)), ("thread_ts", json!(thread)), ("reply_broadcast", json!(broadcast))];
@@ -111,6 +111,10 @@ impl Slack {
         body: &Map<String, Value>,
         deadline: DateTime<Utc>,
     ) -> Result<Sent, Refusal> {
+        // What it has taken can't be edited: more to say of the same is left out.
+        if record.told.slack >= record.version {
+            return Ok(Sent::NothingToSay);
+        }
         let is_start = record.state.is_open();
         if is_start && record.slack_ts.is_some() {
             return Ok(Sent::NothingToSay);
@@ -133,9 +137,7 @@ impl Slack {
         body: &Map<String, Value>,
         deadline: DateTime<Utc>,
     ) -> Result<Sent, Refusal> {
-        if let (Some(channel), Some(ts)) = (&record.slack_channel, &record.slack_ts)
-            && ts != WEBHOOK
-        {
+        if let Some((channel, ts)) = message_of(record) {
             let body = with(body, [("channel", json!(channel)), ("ts", json!(ts))]);
             match self.method("chat.update", token, &body, deadline).await {
                 Err(refusal) if refusal.reason == "message_not_found" => {}
@@ -183,11 +185,25 @@ impl Slack {
     }
 }
 
-/// Whether there are details of `record` that are not in the thread of its message yet.
+/// The message of `record` as its channel and Slack's id of it, where it has one that can be edited and linked to.
+#[must_use]
+pub fn message_of(record: &Record) -> Option<(&str, &str)> {
+    let (channel, ts) = (record.slack_channel.as_deref()?, record.slack_ts.as_deref()?);
+    (ts != WEBHOOK).then_some((channel, ts))
+}
+
+/// Whether there are details of `record` that are not in the thread of its message yet. A call for a person comes by
+/// itself where the details are there before.
 #[must_use]
 pub fn owes_details(record: &Record) -> bool {
-    let has_thread = record.slack_ts.as_ref().is_some_and(|ts| ts != WEBHOOK);
-    has_thread && record.slack_details_ts.is_none() && details(record).is_some()
+    let is_there = record.slack_details_ts.is_some() && (record.slack_details_call || !is_held(record));
+    message_of(record).is_some() && !is_there && details(record).is_some()
+}
+
+/// Whether what is known of the other side of a rollback is not in the message of `record` yet.
+#[must_use]
+pub fn owes_links(record: &Record) -> bool {
+    message_of(record).is_some() && record.links_told < record.links_changed
 }
 
 /// Whether the secret is that of a webhook.
@@ -285,6 +301,7 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    use crate::announce::message::examples::recovery;
     use crate::diagnosis::{Diagnosis, LogTail};
     use crate::record::State;
     use crate::record::tests::record;
@@ -357,7 +374,8 @@ mod tests {
     fn details_are_owed_once_and_to_a_thread() {
         let log = LogTail { lines: vec!["no route".into()], ..LogTail::default() };
         let diagnosis = Diagnosis { log: Some(log), ..Diagnosis::default() };
-        let posted = Record { slack_ts: Some("1.1".into()), diagnosis: Some(diagnosis), ..record(State::Failed) };
+        let (slack_channel, slack_ts) = (Some("C0".to_owned()), Some("1.1".to_owned()));
+        let posted = Record { slack_channel, slack_ts, diagnosis: Some(diagnosis), ..record(State::Failed) };
         assert!(owes_details(&posted));
         for told in [
             Record { slack_details_ts: Some("1.2".into()), ..posted.clone() },
@@ -367,6 +385,27 @@ mod tests {
         ] {
             assert!(!owes_details(&told), "{told:?}");
         }
+    }
+
+    /// What was only a failure when its details were told may come to wait for a person.
+    #[test]
+    fn a_call_for_a_person_is_owed_once_too() {
+        let (slack_channel, slack_ts) = (Some("C0".to_owned()), Some("1.1".to_owned()));
+        let failed = Record { slack_channel, slack_ts, slack_details_ts: Some("1.2".into()), ..record(State::Failed) };
+        assert!(!owes_details(&failed));
+        let held = Record { recovery: Some(recovery("hold", "there is none")), ..failed };
+        assert!(owes_details(&held) && details(&held).unwrap().broadcast);
+        assert!(!owes_details(&Record { slack_details_call: true, ..held }));
+    }
+
+    #[test]
+    fn links_are_owed_to_a_message_that_can_be_edited() {
+        let linked = Record { links_changed: 2, links_told: 1, ..record(State::RolledBack) };
+        let posted =
+            |ts: &str| Record { slack_channel: Some("C0".into()), slack_ts: Some(ts.into()), ..linked.clone() };
+        assert!(owes_links(&posted("1.1")));
+        assert!(!owes_links(&linked) && !owes_links(&posted(WEBHOOK)));
+        assert!(!owes_links(&Record { links_told: 2, ..posted("1.1") }));
     }
 
     #[test]

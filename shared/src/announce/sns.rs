@@ -8,11 +8,12 @@ use aws_sdk_sns::types::MessageAttributeValue;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
+use super::message::rollback::{is_held, quarantined};
 use crate::diagnosis::Diagnosis;
 use crate::error::{Error, from_sdk};
 use crate::links::Links;
 use crate::provenance::Provenance;
-use crate::record::Record;
+use crate::record::{Origin, Record, Recovery};
 
 /// What the document may weigh as JSON, in bytes.
 /// [SNS](https://docs.aws.amazon.com/sns/latest/api/API_Publish.html) and
@@ -70,7 +71,9 @@ impl Topic {
 /// The subject of the e-mail that a subscriber may get: printable ASCII in one line.
 fn subject(record: &Record) -> String {
     let state = record.state.as_str().replace('_', " ");
-    let subject = format!("{} in {}: {state}", record.service, record.environment());
+    let of_what = if record.origin == Origin::Rollback { "rollback " } else { "" };
+    let but = if is_held(record) { ", not taken back" } else { "" };
+    let subject = format!("{} in {}: {of_what}{state}{but}", record.service, record.environment());
     let printable = subject.chars().filter(|character| character.is_ascii_graphic() || *character == ' ');
     printable.skip_while(|character| *character == ' ').take(SUBJECT_CHARS_MAX).collect()
 }
@@ -103,6 +106,9 @@ fn whole(record: &Record) -> Value {
         "origin": record.origin,
         "actor": record.actor,
         "undoneBy": record.undone_by,
+        "recovery": record.recovery.as_ref().map(recovery),
+        "recovers": record.recovers,
+        "quarantined": quarantined(record),
         "notes": record.notes,
         "changedByOthers": record.changed_by_others,
         "environment": record.environment(),
@@ -156,6 +162,18 @@ fn time(image: Option<&Provenance>, of: impl Fn(&Provenance) -> Option<DateTime<
     image.and_then(of)
 }
 
+fn recovery(recovery: &Recovery) -> Value {
+    json!({
+        "remedy": recovery.remedy,
+        "why": recovery.why,
+        "reason": recovery.reason,
+        "actor": recovery.actor,
+        "to": recovery.to,
+        "recoveredBy": recovery.record,
+        "at": recovery.at,
+    })
+}
+
 fn diagnosis(found: &Diagnosis) -> Value {
     let log = found
         .log
@@ -185,6 +203,7 @@ fn cut(value: &mut Value, chars: usize, entries: usize) {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::announce::message::examples::recovery;
     use crate::diagnosis::LogTail;
     use crate::record::tests::record;
     use crate::record::{Origin, State, UndoneBy};
@@ -238,7 +257,13 @@ pub(crate) mod tests {
             live_at: at("09:57:49.125").filter(|_| was_live),
             finished_at: at("09:57:49.125").filter(|_| !state.is_open()),
             rolled_back_at: at("10:02:03").filter(|_| state == State::RolledBack),
-            undone_by: is_bad.then_some(UndoneBy::Ecs),
+            undone_by: match state {
+                State::Failed => Some(UndoneBy::Ecs),
+                State::RolledBack => Some(UndoneBy::Tidegate),
+                _ => None,
+            },
+            recovery: (state == State::RolledBack)
+                .then(|| Recovery { actor: Some("ana".into()), ..recovery("deploy", "back to 1.41.0") }),
             diagnosis: is_bad.then(|| Diagnosis {
                 summary: "container web ended with exit code 1".into(),
                 findings: vec!["container web ended with exit code 1".into(), "2 targets are unhealthy".into()],
@@ -268,6 +293,15 @@ pub(crate) mod tests {
             service_arn: text(),
             reason: text(),
             actor: some.clone(),
+            recovers: some.clone(),
+            recovery: Some(Recovery {
+                why: text(),
+                reason: text(),
+                actor: some.clone(),
+                to: some.clone(),
+                record: some.clone(),
+                ..recovery(["stop", "deploy", "hold"][list.len() % 3], "")
+            }),
             repository: text(),
             tag: text(),
             digest: text(),
@@ -294,6 +328,17 @@ pub(crate) mod tests {
     #[test]
     fn every_state_has_its_document() {
         insta::assert_json_snapshot!(STATES.map(|state| body(&full(state))));
+    }
+
+    #[test]
+    fn a_recovery_names_what_it_takes_back_and_quarantines_nothing() {
+        for state in STATES {
+            let back =
+                Record { origin: Origin::Rollback, recovers: Some("01JD".into()), recovery: None, ..full(state) };
+            let body = body(&back);
+            let told = (&body["origin"], &body["recovers"], &body["recovery"], &body["quarantined"]);
+            assert_eq!(told, (&json!("rollback"), &json!("01JD"), &Value::Null, &Value::Null), "{state:?}");
+        }
     }
 
     #[test]
@@ -338,6 +383,10 @@ pub(crate) mod tests {
         let subject = subject(&long);
         assert!(subject.starts_with("wb") && subject.len() < 100, "{subject}");
         assert_eq!(super::subject(&full(State::RolledBack)), "web in live: rolled back");
+        let back = Record { origin: Origin::Rollback, ..full(State::Succeeded) };
+        assert_eq!(super::subject(&back), "web in live: rollback succeeded");
+        let held = Record { recovery: Some(recovery("hold", "")), ..full(State::Failed) };
+        assert_eq!(super::subject(&held), "web in live: failed, not taken back");
     }
 
     #[test]

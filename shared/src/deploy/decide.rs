@@ -152,8 +152,8 @@ fn judge(seen: &Observed<'_>) -> Result<Verdict, Skip> {
     }
     if draft.changes.is_empty() {
         // If the handler that started this deployment died before it could write down ECS's id, this is the moment.
-        let unwritten = |record: &&Record| record.state == State::Intended && record.digest == image.digest;
-        return match history.current().filter(unwritten) {
+        let unwritten = |left: &&Record| left.digest == image.digest;
+        return match history.left_by_deploy().filter(unwritten) {
             Some(_) => Ok(Verdict::Adopt { ecs_deployment_id: primary.id.clone() }),
             None => Err(Skip::AlreadyRuns),
         };
@@ -206,19 +206,22 @@ fn running_version(seen: &Observed<'_>, base: &TaskDefinition) -> Option<Version
     of_images.max().or_else(|| base.image_tag(seen.repository).and_then(version_of))
 }
 
-/// A digest that ECS has tried on this service, and that did not stay, is not tried again. An attempt that ECS refused
-/// says nothing about the image; but the sweep would repeat it for ever.
+/// A digest in quarantine is not tried again, nor anything while Tidegate has stopped by itself. An attempt that ECS
+/// refused says nothing about the image; but the sweep would repeat it for ever.
 fn refuse_what_failed(seen: &Observed<'_>, digest: &str) -> Result<(), Skip> {
+    let guard = &seen.history.guard;
+    if let Some(held) = &guard.held {
+        return Err(Skip::Stopped(held.reason.clone()));
+    }
+    if let Some(entry) = guard.quarantine.get(digest) {
+        return Err(Skip::Quarantined { record: entry.record.clone(), reason: entry.reason.clone() });
+    }
     let Some(last) = seen.history.latest_of(digest) else { return Ok(()) };
     match (last.state, last.ecs_deployment_id.is_some()) {
-        (State::Failed | State::RolledBack, true) => {
-            Err(Skip::FailedBefore { record: last.id.clone(), reason: last.reason.clone() })
-        }
         // The events that tell so have not come yet, or were lost.
-        (State::Rolling, true) if has_gone_back(seen, last) => Err(Skip::FailedBefore {
-            record: last.id.clone(),
-            reason: "ECS went back to the earlier deployment".into(),
-        }),
+        (State::Rolling, true) if has_gone_back(seen, last) => {
+            Err(Skip::Quarantined { record: last.id.clone(), reason: "ECS went back to the earlier deployment".into() })
+        }
         (State::Failed, false) if seen.origin == Origin::Sweep => {
             let until = last.finished_at.unwrap_or(last.detected_at) + REFUSAL_PAUSE;
             match seen.now < until {
@@ -233,7 +236,10 @@ fn refuse_what_failed(seen: &Observed<'_>, digest: &str) -> Result<(), Skip> {
 /// What somebody else has replaced by another image is not put back by a replay or by the sweep: that would be a fight
 /// with a person who went back by hand. Any other image is deployed, and so is this one once its owner touches our tags.
 fn refuse_what_was_taken_back(seen: &Observed<'_>, base: &TaskDefinition, digest: &str) -> Result<(), Skip> {
-    let Some(primary) = seen.service.primary().filter(|_| seen.origin != Origin::Tags) else { return Ok(()) };
+    let Some(primary) = seen.service.primary().filter(|_| !matches!(seen.origin, Origin::Tags | Origin::Release))
+    else {
+        return Ok(());
+    };
     let of_repository =
         |record: &&Record| record.repository == seen.repository.name && record.ecs_deployment_id.is_some();
     let is_ours = |record: &&Record| record.origin != Origin::External;

@@ -11,7 +11,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::future::{join, join_all, try_join};
@@ -21,7 +20,6 @@ use super::decide::{Observed, Plan, Skip, Verdict, decide, followed};
 use super::images::{Images, Moment, Selection};
 use super::preflight::{self, Preflight};
 use super::records::{abandoned, is_done_unwritten, is_recorded_already, left_behind, next_item, was_stopped};
-use super::revisions::Revisions;
 use super::watch::Watch;
 use crate::alarms::AlarmStates;
 use crate::decision::{Action, Decision, Handled};
@@ -29,13 +27,11 @@ use crate::ecs::Service;
 use crate::error::Error;
 use crate::events::{ImageAction, ServiceRef};
 use crate::image::EcrRepository;
-use crate::record::store::Written;
-use crate::record::{History, Origin, Record, ServiceItem, State, millis};
+use crate::record::store::{Guarding, Written};
+use crate::record::{self, History, LEASE, Origin, Record, ServiceItem, State, millis};
+use crate::revisions::Revisions;
 use crate::tags::ServiceTags;
 use crate::task_definition::TaskDefinition;
-
-/// How long a handler has an intention to itself. Longer than registering and updating take with all their retries.
-const LEASE: Duration = Duration::from_secs(60);
 
 pub(super) const ADOPTED: &str =
     "the deployment was started by an invocation that could not write so; it is written down";
@@ -46,6 +42,8 @@ pub(super) struct Pass<'a> {
     pub(super) deployer: &'a Deployer,
     /// What made us look.
     pub(super) origin: Origin,
+    /// Who, where it was a person.
+    pub(super) actor: Option<&'a str>,
     /// The push, if it was one.
     pub(super) push: Option<&'a ImageAction>,
     /// Whether only to say what would be done.
@@ -286,11 +284,12 @@ impl Pass<'_> {
             record: record.id.clone(),
             digest: record.digest.clone(),
             lease_until: millis(now + LEASE),
+            watch: Some(record::Watch::Watch),
             ..next_item(seen)
         };
         let others = [left_behind(seen, record), self.external(seen, now)];
         let records: Vec<&Record> = std::iter::once(record).chain(others.iter().flatten()).collect();
-        self.deployer.store.write(&seen.history, &item, &records).await
+        self.deployer.store.write(&seen.history, &item, &records, Guarding::RefusesDigest(&record.digest)).await
     }
 
     /// The checks have found that this intention must not become a deployment.
@@ -328,6 +327,7 @@ impl Pass<'_> {
         }
         if let Some(external) = &external {
             (item.record, item.digest) = (external.id.clone(), external.digest.clone());
+            item.watch = Some(record::Watch::Watch);
         }
         let records: Vec<&Record> = skipped.iter().chain(&external).chain(&left).collect();
         if self.explain {
@@ -338,7 +338,7 @@ impl Pass<'_> {
         if records.is_empty() {
             return Ok(Some(decision));
         }
-        if self.deployer.store.write(&seen.history, &item, &records).await? == Written::Outrun {
+        if self.deployer.store.write(&seen.history, &item, &records, Guarding::Not).await? == Written::Outrun {
             return Ok(None);
         }
         Ok(Some(match (skipped, external) {
@@ -367,24 +367,9 @@ impl Pass<'_> {
         revision: Option<String>,
         notes: Vec<String>,
     ) -> Result<Option<Record>, Error> {
-        let Some(primary) = service.primary() else {
-            return Err(Error::Answer {
-                operation: "UpdateService",
-                resource: service.id.to_string(),
-                missing: "a PRIMARY deployment",
-            });
-        };
-        let reason = record.reason.clone();
-        // Who adopts it may come minutes later. ECS's clock is not ours: it was neither before the intention nor after now.
         let now = self.deployer.platform.now();
-        let started = primary.created().unwrap_or(now).max(record.detected_at).min(now);
-        let Some(mut rolling) = record.advanced(State::Rolling, reason, started) else { return Ok(None) };
-        rolling.ecs_deployment_id = Some(primary.id.clone());
-        rolling.revision_to = revision.or(rolling.revision_to);
-        rolling.notes = notes;
-        rolling.service_deployment_arn = service.current_service_deployment.clone();
-        rolling.deadline_at =
-            rolling.started_at.map(|started| started + ServiceTags::read(&seen.service.tags).deadline);
+        let started = record.started(service, revision.as_deref(), &seen.service.tags, now)?;
+        let Some(rolling) = started.map(|rolling| Record { notes, ..rolling }) else { return Ok(None) };
         Ok(match self.deployer.store.settle(record, &rolling).await? {
             Written::Yes => Some(rolling),
             Written::Outrun => None,

@@ -6,7 +6,7 @@ use super::decide::{Plan, Skip};
 use super::pass::{Pass, Seen};
 use crate::image::short_digest;
 use crate::record::external::external;
-use crate::record::{Origin, Record, ServiceItem, State, millis, record_id};
+use crate::record::{Origin, Record, ServiceItem, State, Told, millis, record_id};
 use crate::tags::ServiceTags;
 use crate::task_definition::TaskDefinition;
 
@@ -45,6 +45,7 @@ impl Pass<'_> {
         Record {
             environment: self.deployer.environment.clone(),
             origin: self.origin,
+            actor: self.actor.map(str::to_owned),
             generation: seen.history.generation() + 1,
             repository: seen.repository.name.clone(),
             digest_from: seen.base.as_ref().and_then(|base| running(base, seen)),
@@ -58,7 +59,7 @@ impl Pass<'_> {
     /// The record of an intention: that of a handler that died before ECS accepted it, taken over, or a new one.
     pub(super) fn intention(&self, seen: &Seen, plan: &Plan, now: DateTime<Utc>) -> Record {
         let generation = seen.history.generation() + 1;
-        let left = seen.history.current().filter(|left| left.state == State::Intended && left.digest == plan.digest);
+        let left = seen.history.left_by_deploy().filter(|left| left.digest == plan.digest);
         if let Some(left) = left {
             return Record { generation, version: left.version + 1, ..left.clone() };
         }
@@ -79,7 +80,10 @@ impl Pass<'_> {
     pub(super) fn skipped(&self, seen: &Seen, skip: &Skip, now: DateTime<Utc>) -> Record {
         let (digest, tag) = self.candidate(seen);
         let id = record_id(&seen.service.id, skip.rule(), seen.history.generation() + 1, now);
+        // That a bad image still is what the tag points to, the message about the bad release has told.
+        let is_told = self.origin == Origin::Sweep && matches!(skip, Skip::Quarantined { .. });
         Record {
+            told: if is_told { Told::everyone(1) } else { Told::default() },
             reason: skip.to_string(),
             tag,
             digest,
@@ -126,8 +130,8 @@ pub(super) fn is_done_unwritten(seen: &Seen) -> bool {
 /// An intention for this repository that a handler has left behind. `None` as well where it can't be told what became
 /// of it.
 fn unsettled(seen: &Seen) -> Option<&Record> {
-    let is_left = |left: &&Record| left.state == State::Intended && left.repository == seen.repository.name;
-    seen.history.current().filter(is_left).filter(|_| seen.base.is_some())
+    let is_of_repository = |left: &&Record| left.repository == seen.repository.name;
+    seen.history.left_by_deploy().filter(is_of_repository).filter(|_| seen.base.is_some())
 }
 
 /// Digest or tag that the service runs, as its task definition names it.

@@ -7,7 +7,7 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use super::frequency::frequency;
 use super::times::{commit_to_live, live, push_to_live, seconds};
 use super::{Counts, Day, Durations, Measures, REWORK_HOURS, Rate, Recovered, Recovery, Window};
-use crate::record::{Origin, Record, State};
+use crate::record::{Origin, Record, Remedy, State};
 
 const NOT_LIVE: &str = "nothing went live";
 const NOTHING_TRIED: &str = "nothing went live, and nothing failed";
@@ -35,21 +35,25 @@ impl Facts {
     pub(super) fn of(records: &[&Record], window: &Window) -> Self {
         let mut failures: Vec<DateTime<Utc>> = records.iter().filter_map(|record| failed(record)).collect();
         failures.sort_unstable();
-        let stayed = records.iter().filter(|record| record.state == State::Succeeded);
+        let stayed = records.iter().filter(|record| record.state == State::Succeeded && !is_held(record));
         let mut successes: Vec<_> = stayed.filter_map(|record| Some((live(record)?, record.id.as_str()))).collect();
         successes.sort_unstable();
 
         let mut facts = Self { is_known: !records.is_empty(), ..Self::default() };
         for record in records.iter().filter(|record| ended(record).is_some_and(|at| window.has(at.date_naive()))) {
+            if is_rollback(record) {
+                facts.counts.brought_back += u64::from(record.state == State::Succeeded);
+                continue;
+            }
             match record.state {
                 State::Failed => facts.counts.failed_before_serving += 1,
                 State::Superseded => facts.counts.superseded += 1,
-                State::Succeeded => facts.counts.succeeded += 1,
-                State::RolledBack => {
-                    facts.counts.rolled_back += 1;
-                    facts.recovered.push(recovered(record, &successes));
-                }
+                State::Succeeded if !is_held(record) => facts.counts.succeeded += 1,
+                State::Succeeded | State::RolledBack => facts.counts.rolled_back += 1,
                 State::Intended | State::Rolling | State::Skipped => {}
+            }
+            if is_bad(record) {
+                facts.recovered.push(recovered(record, &successes));
             }
             if let Some(live) = live(record) {
                 facts.add_deployment(record, live, &failures);
@@ -78,6 +82,7 @@ impl Facts {
         mine.rolled_back += theirs.rolled_back;
         mine.failed_before_serving += theirs.failed_before_serving;
         mine.superseded += theirs.superseded;
+        mine.brought_back += theirs.brought_back;
         for (day, (more, more_by_others)) in other.by_day {
             let (deployments, by_others) = self.by_day.entry(day).or_default();
             (*deployments, *by_others) = (*deployments + more, *by_others + more_by_others);
@@ -117,13 +122,36 @@ fn ended(record: &Record) -> Option<DateTime<Utc>> {
     live(record).or_else(|| never_live.then(|| record.finished_at.unwrap_or(record.detected_at)))
 }
 
+/// Whether it brings a good release back: that is the end of a failure, and no deployment.
+fn is_rollback(record: &Record) -> bool {
+    record.origin == Origin::Rollback
+}
+
+/// Whether it is bad and was left where it is, for a person to see to.
+fn is_held(record: &Record) -> bool {
+    remedy(record) == Some(Remedy::Hold)
+}
+
+fn remedy(record: &Record) -> Option<Remedy> {
+    record.recovery.as_ref().map(|recovery| recovery.remedy)
+}
+
 /// When a deployment turned out bad, before it was live or after.
 fn failed(record: &Record) -> Option<DateTime<Utc>> {
     match record.state {
+        _ if is_rollback(record) => None,
         State::Failed => ended(record),
         State::RolledBack => record.rolled_back_at,
+        State::Succeeded if is_held(record) => record.recovery.as_ref().map(|recovery| recovery.at),
         _ => None,
     }
+}
+
+/// Whether something good has to go live again: it turned out bad after it was live, or its rollout has to be replaced.
+/// What ECS takes back by itself, or is told to, is back with that: the earlier release has kept serving.
+fn is_bad(record: &Record) -> bool {
+    let is_replaced = record.state == State::Failed && matches!(remedy(record), Some(Remedy::Deploy | Remedy::Hold));
+    record.state == State::RolledBack || is_replaced || record.state == State::Succeeded && is_held(record)
 }
 
 /// Whether the last failure before it was not long ago. `failures` are in order.
@@ -133,11 +161,11 @@ fn is_rework(live: DateTime<Utc>, failures: &[DateTime<Utc>]) -> bool {
     last.is_some_and(|failure| live - *failure <= TimeDelta::hours(REWORK_HOURS))
 }
 
-/// The first success after `record` was taken back. `successes` are in order of when they were live.
+/// The first success after `record` had turned out bad. `successes` are in order of when they were live.
 fn recovered(record: &Record, successes: &[(DateTime<Utc>, &str)]) -> Recovered {
-    let next = record.rolled_back_at.and_then(|taken_back| {
-        let next = successes.partition_point(|(live, _)| *live <= taken_back);
-        successes.get(next).map(|(live, id)| (*id, seconds(taken_back, *live)))
+    let next = failed(record).and_then(|since| {
+        let next = successes.partition_point(|(live, _)| *live <= since);
+        successes.get(next).map(|(live, id)| (*id, seconds(since, *live)))
     });
     Recovered {
         record: record.id.clone(),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::announce::message::examples::recovery;
 use crate::provenance::Provenance;
 use crate::record::tests::record;
 use crate::record::{Origin, State};
@@ -83,8 +84,14 @@ fn the_table_is_for_people() {
 #[test]
 fn each_outcome_is_counted_for_what_it_is() {
     let measures = web(&history());
-    let expected =
-        Counts { deployments: 4, by_others: 0, succeeded: 3, rolled_back: 1, failed_before_serving: 1, superseded: 1 };
+    let expected = Counts {
+        deployments: 4,
+        succeeded: 3,
+        rolled_back: 1,
+        failed_before_serving: 1,
+        superseded: 1,
+        ..Counts::default()
+    };
     assert_eq!(measures.counts, expected);
     assert_eq!(measures.change_fail_rate.value, Some(0.25));
     assert_eq!(measures.failed_before_serving_rate.value, Some(0.2));
@@ -114,6 +121,72 @@ fn a_recovery_lasts_from_taken_back_to_the_next_one_that_stays() {
     assert_eq!((none.median_seconds, none.of, none.each.len()), (None, 0, 2));
     assert_eq!(none.unknown_because, Some("nothing good has been live since"));
     assert_eq!(again(&[before]).unknown_because, Some("nothing was taken back"));
+}
+
+/// What Tidegate brings back, in any state.
+fn brought_back(id: &str, state: State, end: &str) -> Record {
+    let committed = Provenance { committed: Some(at("01 09:00:00")), ..Provenance::default() };
+    Record { origin: Origin::Rollback, provenance: Some(committed), ..ended(id, state, end) }
+}
+
+fn with_remedy(remedy: &str, record: Record) -> Record {
+    let at = record.rolled_back_at.or(record.finished_at).unwrap();
+    Record { recovery: Some(crate::record::Recovery { at, ..recovery(remedy, "") }), ..record }
+}
+
+#[test]
+fn what_is_brought_back_ends_a_failure_and_is_no_deployment() {
+    let bad = with_remedy("deploy", taken_back("D", "10 10:00:00", "10 10:30:00"));
+    let alone = web(std::slice::from_ref(&bad));
+    let later = ended("F", State::Succeeded, "10 12:00:00");
+    for (state, ended_by) in [
+        (State::Succeeded, Some(("R", 45))),
+        (State::Failed, None),
+        (State::Superseded, None),
+        (State::Rolling, None),
+        (State::Skipped, None),
+    ] {
+        let measures = web(&[bad.clone(), brought_back("R", state, "10 10:30:45")]);
+        let each = &measures.recovery_time.each[0];
+        let by = each.recovered_by.as_deref().zip(each.seconds);
+        assert_eq!(by, ended_by, "{state:?}");
+        let counts = Counts { brought_back: 0, ..measures.counts };
+        assert_eq!((counts, measures.rework_rate.count), (alone.counts, 0), "{state:?}");
+        assert_eq!(measures.counts.brought_back, u64::from(state == State::Succeeded));
+        let others = [&measures.push_to_live, &measures.change_lead_time];
+        assert_eq!(others, [&alone.push_to_live, &alone.change_lead_time], "{state:?}");
+        assert_eq!(measures.deployment_frequency, alone.deployment_frequency, "{state:?}");
+        assert_eq!(measures.change_fail_rate.value, Some(1.0), "{state:?}");
+        assert_eq!(measures.failed_before_serving_rate.count, 0, "{state:?}");
+        // What follows a way back that failed is rework of the bad deployment, and mends it.
+        let mended = web(&[bad.clone(), brought_back("R", state, "10 10:30:45"), later.clone()]);
+        assert_eq!(mended.rework_rate.count, 1, "{state:?}");
+        assert_eq!(mended.recovery_time.median_seconds, Some(if ended_by.is_some() { 45 } else { 5400 }));
+    }
+}
+
+#[test]
+fn what_something_good_has_to_replace_has_a_time_of_recovery() {
+    let back = brought_back("R", State::Succeeded, "10 10:40:00");
+    let failed = || ended("D", State::Failed, "10 10:30:00");
+    let live = || ended("D", State::Succeeded, "10 10:30:00");
+    for (what, bad, expected) in [
+        ("it had to be replaced", with_remedy("deploy", failed()), Some(600)),
+        ("a person had to see to it", with_remedy("hold", failed()), Some(600)),
+        ("it was live, and stayed", with_remedy("hold", live()), Some(600)),
+        ("ECS was told to go back", with_remedy("stop", failed()), None),
+        ("ECS went back", failed(), None),
+        ("nothing was wrong", live(), None),
+        // What is about to be taken back is told when it is.
+        ("it is about to be replaced", with_remedy("deploy", live()), None),
+    ] {
+        let measures = web(&[bad, back.clone()]);
+        assert_eq!(measures.recovery_time.median_seconds, expected, "{what}");
+        assert_eq!(measures.recovery_time.each.len(), usize::from(expected.is_some()), "{what}");
+    }
+    let held = web(&[with_remedy("hold", live())]);
+    assert_eq!((held.counts.succeeded, held.counts.rolled_back, held.change_fail_rate.value), (0, 1, Some(1.0)));
+    assert_eq!(held.recovery_time.unknown_because, Some("nothing good has been live since"));
 }
 
 #[test]
@@ -170,12 +243,22 @@ fn any_record() -> impl Strategy<Value = Record> {
         State::Superseded,
         State::Skipped,
     ]);
-    let origins = prop::sample::select(vec![Origin::Push, Origin::Tags, Origin::Sweep, Origin::External]);
+    let origins = prop::sample::select(vec![
+        Origin::Push,
+        Origin::Tags,
+        Origin::Sweep,
+        Origin::External,
+        Origin::Release,
+        Origin::Rollback,
+    ]);
+    let remedies = prop::sample::select(vec![None, None, Some("stop"), Some("deploy"), Some("hold")]);
     // Minutes since some days before the window; absent, or in any order.
     let time = || prop::option::weighted(0.9, 0..60_000_i64);
     let names = ("(|live)", "(blue|green)", "(web|api)");
+    let origins = (origins, remedies);
     (names, states, origins, 0..60_000_i64, (time(), time(), time(), time(), time()), any::<u32>()).prop_map(
-        |((environment, cluster, service), state, origin, detected, (pushed, started, live, back, committed), id)| {
+        |((environment, cluster, service), state, origins, detected, (pushed, started, live, back, committed), id)| {
+            let (origin, remedy) = origins;
             let at = |minutes: i64| at("01 00:00:00") - TimeDelta::days(7) + TimeDelta::minutes(minutes);
             Record {
                 id: format!("{id:010}"),
@@ -189,6 +272,7 @@ fn any_record() -> impl Strategy<Value = Record> {
                 live_at: live.map(at),
                 finished_at: live.map(at),
                 rolled_back_at: back.map(at),
+                recovery: remedy.map(|remedy| recovery(remedy, "")),
                 provenance: Some(Provenance { committed: committed.map(at), ..Provenance::default() }),
                 ..record(state)
             }
@@ -259,7 +343,9 @@ proptest! {
             prop_assert_eq!(days.len(), 28);
             prop_assert_eq!(days.iter().map(|day| day.deployments).sum::<u64>(), deployments);
             prop_assert_eq!(days.iter().map(|day| day.by_others).sum::<u64>(), by_others);
-            prop_assert_eq!(measures.recovery_time.each.len() as u64, rolled_back);
+            // Beside those, rollouts that had to be replaced.
+            let bad = measures.recovery_time.each.len() as u64;
+            prop_assert!(bad <= rolled_back + measures.counts.failed_before_serving);
         }
         let sum = |of: fn(&Measures) -> u64| report.services.iter().map(|one| of(&one.measures)).sum::<u64>();
         let parts: [fn(&Measures) -> u64; 8] = [

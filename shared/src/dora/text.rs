@@ -19,10 +19,10 @@ const HEAD: [&str; 11] = [
     "rework",
 ];
 const LEGEND: &str = "\
-live: deployments that went live; others: those of them that others have made; change fail: of what went live, taken
-back; never live: failed before it was; recovery: from taken back to the next good one, median; push to live: median /
-nine of ten; lead time: from the commit, median, and of how many deployments it is known; rework: live within 24 hours
-after a failure, a heuristic
+live: deployments that went live, without releases that were brought back; others: those of them that others have made;
+change fail: of what went live, taken back; never live: failed before it was; recovery: from bad to the next good one,
+median; push to live: median / nine of ten; lead time: from the commit, median, and of how many deployments it is known;
+rework: live within 24 hours after a failure, a heuristic
 ";
 
 /// The report in a table: a line for each service and one for all, and why something is not known.

@@ -27,9 +27,10 @@ pub(crate) fn commit_to_live(record: &Record) -> Option<u64> {
     seconds(committed.filter(|_| is_new(record))?, live(record)?)
 }
 
-/// Whether an image led to the deployment, and not a change of the service's tags, which may select an image of last year.
+/// Whether an image led to the deployment, and not a change of the service's tags, a person who has released it, or a
+/// rollback: these may select an image of last year.
 fn is_new(record: &Record) -> bool {
-    record.origin != Origin::Tags
+    !matches!(record.origin, Origin::Tags | Origin::Release | Origin::Rollback)
 }
 
 /// Whole seconds; `None` where clocks, or what an image says of itself, make it negative.
@@ -68,6 +69,8 @@ mod tests {
                 all,
             ),
             ("selected by the tags", Record { origin: Origin::Tags, ..live.clone() }, (Some(192), None, None)),
+            ("released by a person", Record { origin: Origin::Release, ..live.clone() }, (Some(192), None, None)),
+            ("brought back", Record { origin: Origin::Rollback, ..live.clone() }, (Some(192), None, None)),
             ("never live", Record { state: State::Failed, ..live.clone() }, (None, None, None)),
             (
                 "found when it was over",

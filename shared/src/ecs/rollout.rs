@@ -1,6 +1,9 @@
 //! Service deployments: ECS's own account of how a rollout went, kept for 90 days. See
 //! [service deployments](https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-deployment.html).
 
+use std::collections::BTreeMap;
+
+use aws_sdk_ecs::types::StopServiceDeploymentStopType;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::Value;
@@ -151,6 +154,78 @@ impl Ecs {
         let found = deployments.into_iter().find(|deployment| deployment.is_of(id));
         Ok(found.map(|found| ServiceDeployment { overtaken_by: overtaken_by(ours, &found, &briefs), ..found }))
     }
+
+    /// `StopServiceDeployment` with `ROLLBACK`: ECS goes back to the deployment that completed last, also where the
+    /// service has no circuit breaker. `false` where that can't be done, or can't be done any more.
+    ///
+    /// # Errors
+    /// [`Error::Aws`].
+    pub async fn stop_deployment(&self, service: &ServiceRef, arn: &str) -> Result<bool, Error> {
+        const OPERATION: &str = "StopServiceDeployment";
+        let resource = service.to_string();
+        let call = |wire| async {
+            self.client
+                .stop_service_deployment()
+                .service_deployment_arn(arn)
+                .stop_type(StopServiceDeploymentStopType::Rollback)
+                .customize()
+                .interceptor(wire)
+                .send()
+                .await
+                .map_err(|error| from_sdk(OPERATION, &resource, &error))
+                .map(drop)
+        };
+        match self.call(&self.pace.update_service, OPERATION, &resource, call).await {
+            Ok(_) => Ok(true),
+            Err(error) if NOT_STOPPED.iter().any(|code| error.code() == Some(code)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The digests that the containers of the deployment `id` were started with, by container: ECS resolves a tag once
+    /// for each deployment. Empty where ECS does not know.
+    ///
+    /// # Errors
+    /// [`Error::Aws`]; [`Error::Answer`].
+    pub async fn digests_of(&self, service: &ServiceRef, id: &str) -> Result<BTreeMap<String, String>, Error> {
+        const OPERATION: &str = "DescribeServiceRevisions";
+        let digits = id.rsplit('/').next().unwrap_or_default();
+        let Some((head, _)) = service.arn.split_once(":service/") else { return Ok(BTreeMap::new()) };
+        let arn = format!("{head}:service-revision/{service}/{digits}");
+        let call = |wire| async {
+            self.client
+                .describe_service_revisions()
+                .service_revision_arns(&arn)
+                .customize()
+                .interceptor(wire)
+                .send()
+                .await
+                .map_err(|error| from_sdk(OPERATION, &arn, &error))
+                .map(drop)
+        };
+        let answer = match self.call(&self.pace.describe_service_deployments, OPERATION, &arn, call).await {
+            Err(error) if !error.is_transient() => return Ok(BTreeMap::new()),
+            answered => answered?,
+        };
+        let revisions = answer.get("serviceRevisions").and_then(Value::as_array);
+        let images = revisions.into_iter().flatten().filter_map(|revision| revision.get("containerImages"));
+        let images = images.filter_map(Value::as_array).flatten();
+        Ok(images.filter_map(|image| Some((text(image, "containerName")?, text(image, "imageDigest")?))).collect())
+    }
+}
+
+/// What ECS answers where a service deployment can't be stopped: it is too late, it is none that ECS keeps, or its
+/// strategy knows no such thing; or where we may not, for then we may still deploy.
+const NOT_STOPPED: [&str; 5] = [
+    "AccessDeniedException",
+    "ConflictException",
+    "InvalidParameterException",
+    "ServiceDeploymentNotFoundException",
+    "UnsupportedFeatureException",
+];
+
+fn text(value: &Value, key: &str) -> Option<String> {
+    value.get(key).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -141,15 +141,37 @@ impl Service {
         names.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
     }
 
+    /// Whether ECS ends a rollout whose tasks fail.
+    #[must_use]
+    pub fn has_circuit_breaker(&self) -> bool {
+        self.is_set("/deploymentCircuitBreaker/enable")
+    }
+
+    /// Whether ECS goes back by itself when a rollout has failed.
+    #[must_use]
+    pub fn goes_back_by_itself(&self) -> bool {
+        let by_breaker = self.has_circuit_breaker() && self.is_set("/deploymentCircuitBreaker/rollback");
+        by_breaker || !self.alarms_that_roll_back().is_empty()
+    }
+
+    fn is_set(&self, pointer: &str) -> bool {
+        self.deployment_configuration.pointer(pointer) == Some(&Value::Bool(true))
+    }
+
+    /// The names of the CloudWatch alarms by which ECS goes back itself.
+    #[must_use]
+    pub fn alarms_that_roll_back(&self) -> Vec<String> {
+        if self.is_set("/alarms/rollback") { self.deployment_alarms() } else { Vec::new() }
+    }
+
     /// The deployment configuration with the circuit breaker and its rollback on, to be sent with a deployment. `None`
     /// where the owner has turned the breaker on already, with whatever settings; chose a strategy other than rolling;
     /// or has lifecycle hooks, whose roles we would have to hand on. ECS shows a breaker that was never configured as
     /// `{"enable": false, "rollback": false}`.
     pub(super) fn with_circuit_breaker(&self) -> Option<Value> {
         let configuration = &self.deployment_configuration;
-        let is_on = configuration.pointer("/deploymentCircuitBreaker/enable") == Some(&Value::Bool(true));
         let hooks = configuration.get("lifecycleHooks").and_then(Value::as_array).map_or(0, Vec::len);
-        if is_on || !self.is_rolling_update() || hooks > 0 {
+        if self.has_circuit_breaker() || !self.is_rolling_update() || hooks > 0 {
             return None;
         }
         let mut configuration = match configuration {

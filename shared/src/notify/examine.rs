@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use super::Notifier;
+use crate::announce::message::rollback::{is_held, is_taken_back};
 use crate::diagnosis::logs::{log_source, tail};
 use crate::diagnosis::mask::secrets_of;
 use crate::diagnosis::{Diagnosis, LogTail, StoppedTask, Symptoms, diagnose};
 use crate::ecs::{CLOCK_DIFFERENCE, Service, ServiceDeployment};
 use crate::error::Error;
-use crate::record::Record;
+use crate::record::{Record, State};
 use crate::task_definition::TaskDefinition;
 
 /// How long people wait for it at most: that it has failed is worth more than why.
@@ -16,10 +19,38 @@ const TIME_MAX: Duration = Duration::from_secs(8);
 /// How long they wait for the log in it.
 const LOG_TIME_MAX: Duration = Duration::from_secs(4);
 
+/// What has to be left of an invocation to look at all: for both, and to tell what is known.
+const TIME_NEEDED: Duration = Duration::from_secs(20);
+
 /// How many events of a log are read. One may be a whole stack trace.
 const LOG_EVENTS: i32 = 30;
 
 impl Notifier {
+    /// `record` with what can be found out about why it turned bad, which is written down beside its state. The rollback
+    /// function does not look for it: it has to be quick.
+    pub(super) async fn diagnosed(&self, record: Record, service: Option<&Service>, deadline: DateTime<Utc>) -> Record {
+        let is_over = matches!(record.state, State::Failed | State::RolledBack);
+        let is_wanted = record.diagnosis.is_none() && (is_held(&record) || is_over && is_taken_back(&record));
+        if !is_wanted || !self.announcer.owes(&record) || !self.platform.has_time(deadline, TIME_NEEDED) {
+            return record;
+        }
+        let examined = self.examined(&record, service, None).await;
+        let alarms = record.recovery.as_ref().map(|recovery| recovery.alarms.clone()).unwrap_or_default();
+        let found = match examined {
+            Some(found) => Diagnosis { alarms, ..found },
+            None if alarms.is_empty() => return record,
+            None => Diagnosis { summary: why(&record).to_owned(), alarms, ..Diagnosis::default() },
+        };
+        match self.store.diagnosed(&record, &found).await {
+            Ok(Some(diagnosed)) => diagnosed,
+            Ok(None) => record,
+            Err(error) => {
+                tracing::warn!(service = %record.service_ref(), %error, "what was found out is not written down");
+                record
+            }
+        }
+    }
+
     /// What can be found out about the failure of `record` in short time.
     pub(super) async fn examined(
         &self,
@@ -42,11 +73,12 @@ impl Notifier {
         let secrets = body.map(secrets_of).unwrap_or_default();
         let symptoms = Symptoms {
             deployment_id: record.ecs_deployment_id.as_deref()?,
-            since: record.started_at? - CLOCK_DIFFERENCE,
+            since: since(record)? - CLOCK_DIFFERENCE,
             tasks: &tasks,
             service_events: service.map(|service| service.events.as_slice()).unwrap_or_default(),
             alarms: &alarms,
-            ecs_reason: &record.reason,
+            // What Tidegate or a person says of it is no finding.
+            ecs_reason: if record.recovery.is_none() { &record.reason } else { "" },
             secrets: &secrets,
         };
         let diagnosis = diagnose(&symptoms)?;
@@ -81,4 +113,14 @@ impl Notifier {
         let service = record.service_ref();
         futures_util::future::try_join(self.ecs.stopped_tasks(&service), base).await
     }
+}
+
+/// Since when what happens to its tasks is the matter: once it was live, not what its rollout took.
+fn since(record: &Record) -> Option<DateTime<Utc>> {
+    record.live_at.or(record.started_at)
+}
+
+/// What was wrong, in the words of who found it.
+fn why(record: &Record) -> &str {
+    record.recovery.as_ref().map_or(&record.reason, |recovery| &recovery.why)
 }

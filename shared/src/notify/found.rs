@@ -6,8 +6,8 @@ use crate::ecs::Service;
 use crate::error::Error;
 use crate::image::EcrRepository;
 use crate::record::external::{SOMEBODY_ELSE, external};
-use crate::record::store::Written;
-use crate::record::{History, Record, ServiceItem, Told};
+use crate::record::store::{Guarding, Written};
+use crate::record::{History, Record, ServiceItem, Told, Watch};
 use crate::tags::ServiceTags;
 use crate::task_definition::TaskDefinition;
 
@@ -59,8 +59,9 @@ impl Notifier {
             digest: found.digest.clone(),
             ecs_deployment_id: found.ecs_deployment_id.clone(),
             lease_until: 0,
+            watch: Some(Watch::Watch),
         };
-        self.store.write(history, &item, &[found]).await
+        self.store.write(history, &item, &[found], Guarding::Not).await
     }
 
     async fn changed_since_ours(&self, base: &TaskDefinition, history: &History) -> Result<Vec<String>, Error> {

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 
 use crate::ecs::{CLOCK_DIFFERENCE, Deployment, Service, ServiceDeployment};
 use crate::events::{Change, DeploymentChange};
-use crate::record::{Record, State, UndoneBy};
+use crate::record::{Record, Recovery, Remedy, State, UndoneBy};
 
 /// What was seen of a deployment.
 #[derive(Debug, Clone, Copy)]
@@ -52,8 +52,13 @@ impl Outcome {
     pub fn of(self, record: &Record, now: DateTime<Utc>) -> Option<Record> {
         // ECS's clock is not ours: nothing ends before it has begun, or after now.
         let at = self.at.map_or(now, |at| at.min(now).max(record.started_at.unwrap_or(at).min(now)));
-        let advanced = record.advanced(self.state, self.reason, at)?;
-        Some(Record { undone_by: self.undone_by, ..advanced })
+        // What ECS takes back because we have told it to, it calls the request of somebody.
+        let is_stopped = |recovery: &&Recovery| recovery.remedy == Remedy::Stop && self.state == State::Failed;
+        let (reason, undone_by) = match record.recovery.as_ref().filter(is_stopped) {
+            Some(recovery) => (recovery.why.clone(), Some(UndoneBy::Tidegate)),
+            None => (self.reason, self.undone_by),
+        };
+        Some(Record { undone_by, ..record.advanced(self.state, reason, at)? })
     }
 }
 
@@ -92,7 +97,7 @@ pub fn judge(seen: &Observed<'_>) -> Option<Outcome> {
     };
     let by = displaced(seen, id, service).zip(service.primary());
     let by = by.filter(|_| !is_going_on(account) && !may_be_unseen(seen, ours, account));
-    by.map(|(is_newer, primary)| displaced_by(&primary.id, is_newer)).or_else(|| overdue(seen))
+    by.map(|(is_newer, primary)| displaced_by(&primary.id, is_newer))
 }
 
 fn is_going_on(account: Option<&ServiceDeployment>) -> bool {
@@ -185,15 +190,6 @@ fn displaced_by(id: &str, is_newer: bool) -> Outcome {
             ..Outcome::new(State::Failed, format!("ECS went back to the earlier deployment {id}"))
         }
     }
-}
-
-/// Without a circuit breaker ECS tries for ever, and never says that a deployment has failed.
-fn overdue(seen: &Observed<'_>) -> Option<Outcome> {
-    let (started, deadline) = (seen.record.started_at?, seen.record.deadline_at?);
-    let minutes = (deadline - started).num_minutes();
-    let reason =
-        format!("the rollout did not complete within {minutes} minutes (tidegate:deadline); ECS goes on trying");
-    (seen.now > deadline).then(|| Outcome::new(State::Failed, reason))
 }
 
 const COMPLETED: &str = "the rollout completed";
@@ -409,20 +405,6 @@ mod tests {
             let seen = Observed { service_deployment: Some(&account), ..seen(&record, Some(&service), Some(&change)) };
             assert_eq!(judge(&seen).map(|outcome| outcome.state), expected, "{status}");
         }
-    }
-
-    #[test]
-    fn a_rollout_without_an_end_ends_at_its_deadline() {
-        let service = service_with(json!({
-            "status": "ACTIVE", "deployments": [deployment(OURS, "PRIMARY", "IN_PROGRESS", STARTED)],
-        }));
-        let started = record(State::Rolling).started_at.unwrap();
-        let overdue = Record { deadline_at: Some(started + chrono::TimeDelta::minutes(5)), ..record(State::Rolling) };
-        let outcome = judge(&seen(&overdue, Some(&service), None)).unwrap();
-        assert_eq!(outcome.state, State::Failed);
-        assert!(outcome.reason.contains("5 minutes"), "{}", outcome.reason);
-        let in_time = Record { deadline_at: Some(started + chrono::TimeDelta::minutes(30)), ..overdue };
-        assert_eq!(judge(&seen(&in_time, Some(&service), None)), None);
     }
 
     #[test]

@@ -85,6 +85,7 @@ impl Notifier {
         }
         let mut handled = Handled::default();
         let now = self.platform.now();
+        let (mut records, mut progressed) = (Vec::new(), BTreeSet::new());
         for judged in self.verdicts(service.as_ref(), history.clone(), None).await? {
             let before = judged.before.clone();
             let settled = match is_abandoned(&before, &history, now) {
@@ -96,22 +97,25 @@ impl Notifier {
             if record.state != before.state {
                 handled.decisions.push(Decision::about(Action::Record, &record));
             }
-            let is_news = record.progress != before.progress;
-            if !self.announcer.owes(&record) {
-                let is_listed = open.iter().any(|open| open.id == record.id);
-                if is_listed && !record.state.is_open() {
-                    let rested = self.announcer.lay_to_rest(&self.store, &record).await;
-                    rested.err().into_iter().for_each(|error| handled.fail(id, error));
-                }
-            } else if is_news || self.announcer.is_due(&record) {
-                let record = self.traced(record, &history, deadline).await;
-                let errors = self.announcer.tell(&self.store, &record, deadline).await;
-                errors.into_iter().for_each(|error| handled.fail(id, error));
+            if record.progress != before.progress {
+                progressed.insert(record.id.clone());
             }
+            let is_listed = open.iter().any(|open| open.id == record.id);
+            if is_listed && !record.state.is_open() && !self.announcer.owes(&record) {
+                let rested = self.announcer.lay_to_rest(&self.store, &record).await;
+                rested.err().into_iter().for_each(|error| handled.fail(id, error));
+            }
+            records.push(record);
             if !self.platform.has_time(deadline, SERVICE_TIME) {
                 break;
             }
         }
+        let is_due = |record: &Record| {
+            let is_news = progressed.contains(&record.id) || self.announcer.is_due(record);
+            is_news && self.platform.has_time(deadline, SERVICE_TIME)
+        };
+        let errors = Box::pin(self.tell(service.as_ref(), &history, records, deadline, is_due)).await;
+        errors.into_iter().for_each(|error| handled.fail(id, error));
         Ok(handled)
     }
 

@@ -50,7 +50,7 @@ pub fn external(
     let generation = history.generation() + 1;
     // It came before whatever is written with it.
     let id = record_id(&service.id, &primary.id, generation, now - TimeDelta::milliseconds(1));
-    Some(Record {
+    let found = Record {
         reason: match history.item.is_some() || state.is_open() {
             true => SOMEBODY_ELSE.into(),
             false => "it ran before Tidegate first deployed".into(),
@@ -74,7 +74,11 @@ pub fn external(
         slack_channel: tags.channel,
         told: Told::everyone(if state.is_open() { 0 } else { 1 }),
         ..Record::new(&service.id, id, state, now)
-    })
+    };
+    let watched = found.watched(tags.bake);
+    // What has run for longer than that has proven itself.
+    let baked_at = watched.bake_until.filter(|until| *until <= now).or(watched.baked_at);
+    Some(Record { baked_at, ..watched })
 }
 
 /// Who registered the revision, which was most likely for this deployment if it was shortly before.

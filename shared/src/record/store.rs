@@ -1,17 +1,20 @@
 //! The DynamoDB table: every write conditional, every read of a service one query.
 
+mod indexes;
+mod telling;
+
 use std::collections::{BTreeMap, HashMap};
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Put, TransactWriteItem, Update};
-use chrono::NaiveDate;
+use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, KeysAndAttributes, Put, TransactWriteItem, Update};
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::{History, Live, Progress, Record, ServiceItem, Sink, State};
+pub use self::indexes::OpenRecord;
+use super::{Guard, History, Live, Record, ServiceItem, State};
 use crate::error::{Error, from_sdk};
 use crate::events::ServiceRef;
-use crate::provenance::Provenance;
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -19,6 +22,8 @@ type Item = HashMap<String, AttributeValue>;
 const SERVICE: &str = "SERVICE";
 /// What the sort key of a record begins with.
 const DEPLOYMENT: &str = "DEPLOYMENT#";
+/// Sort key of what keeps deployments from a service.
+const GUARD: &str = "GUARD";
 /// What the sort key of that which runs begins with.
 const LIVE: &str = "LIVE#";
 /// Partition and sort key of the sweep's place.
@@ -33,10 +38,12 @@ const OPEN: &str = "open";
 /// The index of deployments by day, and its hash key: the UTC date.
 const DAYS: &str = "days";
 const DAY: &str = "day";
-/// The index of deployments that have succeeded and were not taken back, and its hash key: `<cluster>/<service>`.
+/// The index of deployments that are proven good and were not taken back, and its hash key: `<cluster>/<service>`.
 const GOOD: &str = "good";
 /// The index of what runs everywhere, its hash key, and that key's value.
 const INDEX_OF_LIVE: &str = "live";
+/// The index of services that are watched, its hash key, and that key's value. The rollback function's sweep reads it.
+const WATCH: &str = "watch";
 
 /// What changes of a record beside its state.
 const KEPT_BESIDE_THE_STATE: &[&str] = &[
@@ -45,6 +52,12 @@ const KEPT_BESIDE_THE_STATE: &[&str] = &[
     "slack_channel",
     "slack_ts",
     "slack_details_ts",
+    "slack_details_call",
+    "link_to_bad",
+    "link_to_recovery",
+    "links_changed",
+    "links_told",
+    "metrics_counted",
     "slack_told",
     "sns_told",
     "amazon_q_told",
@@ -71,27 +84,15 @@ pub enum Written {
     Outrun,
 }
 
-/// A record that is not at rest, as the index shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenRecord {
-    /// The service; its ARN is not in the index.
-    pub service: ServiceRef,
-    /// Id of the record.
-    pub id: String,
-    /// ECS's id of the deployment.
-    pub ecs_deployment_id: Option<String>,
-}
-
-impl OpenRecord {
-    fn read(item: Item) -> Option<Self> {
-        let text = |name: &str| item.get(name).and_then(|value| value.as_s().ok());
-        let (cluster, service) = text("pk")?.strip_prefix("SERVICE#")?.split_once('/')?;
-        Some(Self {
-            service: ServiceRef { cluster: cluster.to_owned(), service: service.to_owned(), arn: String::new() },
-            id: text("id")?.clone(),
-            ecs_deployment_id: text("ecs_deployment_id").cloned(),
-        })
-    }
+/// What a write does to that which keeps deployments from the service.
+#[derive(Debug, Clone, Copy)]
+pub enum Guarding<'a> {
+    /// Nothing.
+    Not,
+    /// The write is refused if this digest is in quarantine, or the service is held.
+    RefusesDigest(&'a str),
+    /// It becomes this, if nobody has changed it meanwhile.
+    Becomes(&'a Guard),
 }
 
 /// The table.
@@ -131,6 +132,7 @@ impl Store {
         for item in answer.items.unwrap_or_default() {
             match item.get("sk").and_then(|sk| sk.as_s().ok()).map(String::as_str) {
                 Some(SERVICE) => history.item = Some(read(item, service)?),
+                Some(GUARD) => history.guard = read(item, service)?,
                 Some(sk) if sk.starts_with(LIVE) => history.live.push(read(item, service)?),
                 Some(sk) if sk.starts_with(DEPLOYMENT) => history.records.push(read(item, service)?),
                 _ => {}
@@ -195,7 +197,13 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Aws`].
-    pub async fn write(&self, seen: &History, item: &ServiceItem, records: &[&Record]) -> Result<Written, Error> {
+    pub async fn write(
+        &self,
+        seen: &History,
+        item: &ServiceItem,
+        records: &[&Record],
+        guarding: Guarding<'_>,
+    ) -> Result<Written, Error> {
         let Some(service) = records.first().map(|record| record.service_ref()) else {
             return Ok(Written::Yes);
         };
@@ -215,6 +223,7 @@ impl Store {
             writes.push(self.put_record(record, seen.records.iter().find(|known| known.id == record.id))?);
             writes.extend(self.put_live(record, seen)?);
         }
+        writes.extend(self.guard(&service, seen, guarding)?);
         self.transact(writes, &service).await
     }
 
@@ -224,6 +233,26 @@ impl Store {
     /// # Errors
     /// [`Error::Aws`].
     pub async fn settle(&self, before: &Record, after: &Record) -> Result<Written, Error> {
+        let writes = self.settling(before, after)?;
+        self.transact(writes, &before.service_ref()).await
+    }
+
+    /// The same, and with it the next state of another record.
+    ///
+    /// # Errors
+    /// [`Error::Aws`].
+    pub async fn settle_both(
+        &self,
+        before: &Record,
+        after: &Record,
+        (other, then): (&Record, &Record),
+    ) -> Result<Written, Error> {
+        let mut writes = self.settling(before, after)?;
+        writes.push(self.put_record(then, Some(other))?);
+        self.transact(writes, &before.service_ref()).await
+    }
+
+    fn settling(&self, before: &Record, after: &Record) -> Result<Vec<TransactWriteItem>, Error> {
         let service = before.service_ref();
         let mut changes = vec!["lease_until = :none"];
         let mut update = Update::builder()
@@ -244,11 +273,10 @@ impl Store {
             }
         }
         let update = update.update_expression(format!("SET {}", changes.join(", ")));
-        let writes = vec![
+        Ok(vec![
             TransactWriteItem::builder().update(built(update.build())?).build(),
             self.put_record(after, Some(before))?,
-        ];
-        self.transact(writes, &service).await
+        ])
     }
 
     /// The last service of a sweep that had to stop early; `None` where the last one came to its end.
@@ -273,175 +301,60 @@ impl Store {
         Ok(())
     }
 
-    /// Writes a record's next state, if nobody has changed it since `before` was read, and what runs then.
+    /// Writes a record's next state, if nobody has changed it since `before` was read, and what runs then. The digest of
+    /// a deployment that has gone bad goes into quarantine with it.
     ///
     /// # Errors
     /// [`Error::Aws`].
     pub async fn advance(&self, seen: &History, before: &Record, after: &Record) -> Result<Written, Error> {
         let mut writes = vec![self.put_record(after, Some(before))?];
         writes.extend(self.put_live(after, seen)?);
+        let is_new = after.has_gone_bad() && !seen.guard.quarantine.contains_key(&after.digest);
+        let guard = is_new.then(|| seen.guard.with(after, after.changed_at()));
+        let guarding = guard.as_ref().map_or(Guarding::Not, Guarding::Becomes);
+        writes.extend(self.guard(&before.service_ref(), seen, guarding)?);
         self.transact(writes, &before.service_ref()).await
     }
 
-    /// Takes the telling of `record` for one invocation, until `until` (milliseconds since 1970), and returns the
-    /// record as it is now. `None` where another invocation has it.
+    /// Writes what keeps deployments from `service`, if nobody has changed it since `seen` was read.
     ///
     /// # Errors
     /// [`Error::Aws`].
-    pub async fn claim_telling(&self, record: &Record, now: u64, until: u64) -> Result<Option<Record>, Error> {
-        let free = "attribute_exists(pk) AND (attribute_not_exists(telling_until) OR telling_until < :now)";
-        let values = [(":until", number(until)), (":now", number(now))];
-        self.update(record, "SET telling_until = :until", free, &values).await
+    pub async fn keep_guard(&self, service: &ServiceRef, seen: &History, guard: &Guard) -> Result<Written, Error> {
+        let write = self.guard(service, seen, Guarding::Becomes(guard))?;
+        self.transact(write.into_iter().collect(), service).await
     }
 
-    /// Notes that `sink` has told `version`, and returns the record as it is now.
+    /// Ends the watching of a service, if nothing was decided about it since `item` was read.
     ///
     /// # Errors
     /// [`Error::Aws`].
-    pub async fn told(&self, record: &Record, sink: Sink, version: u64) -> Result<Option<Record>, Error> {
-        let expression = format!("SET {} = :version", sink.attribute());
-        self.update(record, &expression, EXISTS, &[(":version", number(version))]).await
-    }
-
-    /// Notes where the Slack message of `record` is, before anything else can fail.
-    ///
-    /// # Errors
-    /// [`Error::Aws`].
-    pub async fn slack_posted(
-        &self,
-        record: &Record,
-        channel: &str,
-        ts: &str,
-        version: u64,
-    ) -> Result<Option<Record>, Error> {
-        self.update(
-            record,
-            "SET slack_channel = :channel, slack_ts = :ts, slack_told = :version",
-            EXISTS,
-            &[
-                (":channel", AttributeValue::S(channel.into())),
-                (":ts", AttributeValue::S(ts.into())),
-                (":version", number(version)),
-            ],
-        )
-        .await
-    }
-
-    /// Notes Slack's id of the details of `record`.
-    ///
-    /// # Errors
-    /// [`Error::Aws`].
-    pub async fn details_posted(&self, record: &Record, ts: &str) -> Result<Option<Record>, Error> {
-        let value = AttributeValue::S(ts.into());
-        self.update(record, "SET slack_details_ts = :ts", EXISTS, &[(":ts", value)]).await
-    }
-
-    /// Notes how far the rollout of `record` has come, so that Slack is told again.
-    ///
-    /// # Errors
-    /// [`Error::Aws`].
-    pub async fn progressed(&self, record: &Record, progress: Progress) -> Result<Option<Record>, Error> {
-        let values = [
-            (":progress", value(&progress)?),
-            (":stale", number(record.version - 1)),
-            (":version", number(record.version)),
-        ];
-        self.update(record, "SET progress = :progress, slack_told = :stale", "version = :version", &values).await
-    }
-
-    /// Notes where the images of `record` come from.
-    ///
-    /// # Errors
-    /// [`Error::Aws`].
-    pub async fn traced(
-        &self,
-        record: &Record,
-        provenance: &Provenance,
-        from: Option<&Provenance>,
-        tag_from: Option<&str>,
-    ) -> Result<Option<Record>, Error> {
-        let mut changes = vec!["provenance = :to"];
-        let mut values = vec![(":to", value(provenance)?)];
-        if let Some(from) = from {
-            changes.push("provenance_from = :from");
-            values.push((":from", value(from)?));
-        }
-        if let Some(tag) = tag_from {
-            changes.push("tag_from = :tag");
-            values.push((":tag", AttributeValue::S(tag.into())));
-        }
-        self.update(record, &format!("SET {}", changes.join(", ")), EXISTS, &values).await
-    }
-
-    /// Gives the telling of `record` back.
-    ///
-    /// # Errors
-    /// [`Error::Aws`].
-    pub async fn release_telling(&self, record: &Record) -> Result<Option<Record>, Error> {
-        self.update(record, "REMOVE telling_until", EXISTS, &[]).await
-    }
-
-    /// Gives the telling of `record` back, not to be taken by a sweep before `after` (milliseconds since 1970).
-    ///
-    /// # Errors
-    /// [`Error::Aws`].
-    pub async fn postpone_telling(&self, record: &Record, after: u64) -> Result<Option<Record>, Error> {
-        let expression = "SET tell_after = :after REMOVE telling_until";
-        self.update(record, expression, EXISTS, &[(":after", number(after))]).await
-    }
-
-    /// Gives the telling of `record` back for good: nothing is left to do about it, unless it has changed meanwhile.
-    ///
-    /// # Errors
-    /// [`Error::Aws`].
-    pub async fn lay_to_rest(&self, record: &Record) -> Result<Option<Record>, Error> {
-        let values = [(":version", number(record.version))];
-        self.update(record, "REMOVE telling_until, #open", "version = :version", &values).await
-    }
-
-    /// The records that are not at rest, oldest first, at most `limit`. The index may lag behind the table by a moment.
-    ///
-    /// # Errors
-    /// [`Error::Aws`].
-    pub async fn open_records(&self, limit: i32) -> Result<Vec<OpenRecord>, Error> {
-        let answer = self
+    pub async fn watched(&self, service: &ServiceRef, item: &ServiceItem) -> Result<Written, Error> {
+        let sent = self
             .client
-            .query()
+            .update_item()
             .table_name(&self.table)
-            .index_name(OPEN)
-            .key_condition_expression("#open = :open")
-            .expression_attribute_names("#open", OPEN)
-            .expression_attribute_values(":open", AttributeValue::S(OPEN.into()))
-            .limit(limit)
+            .set_key(Some(key(partition(service), SERVICE.into())))
+            .update_expression("REMOVE watch")
+            .condition_expression("generation = :seen")
+            .expression_attribute_values(":seen", number(item.generation))
             .send()
-            .await
-            .map_err(|error| from_sdk("Query", "the open records", &error))?;
-        Ok(answer.items.unwrap_or_default().into_iter().filter_map(OpenRecord::read).collect())
+            .await;
+        match sent.map_err(|error| from_sdk("UpdateItem", service.to_string(), &error)) {
+            Ok(_) => Ok(Written::Yes),
+            Err(error) if error.code() == Some("ConditionalCheckFailedException") => Ok(Written::Outrun),
+            Err(error) => Err(error),
+        }
     }
 
-    /// The deployments that were detected on `day` (UTC), of all services, oldest first.
+    /// Notes that `record` is proven good, if it still is what it was.
     ///
     /// # Errors
-    /// [`Error::Aws`]; [`Error::Input`] where an item can't be read.
-    pub async fn deployments_of(&self, day: NaiveDate) -> Result<Vec<Record>, Error> {
-        let mut pages = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .index_name(DAYS)
-            .key_condition_expression("#day = :day")
-            .expression_attribute_names("#day", DAY)
-            .expression_attribute_values(":day", AttributeValue::S(day.to_string()))
-            .into_paginator()
-            .items()
-            .send();
-        let mut records = Vec::new();
-        while let Some(item) = pages.next().await {
-            let item = item.map_err(|error| from_sdk("Query", format!("the deployments of {day}"), &error))?;
-            let whose = item.get("pk").and_then(|pk| pk.as_s().ok()).cloned().unwrap_or_default();
-            records.push(read_of(item, &whose)?);
-        }
-        Ok(records)
+    /// [`Error::Aws`].
+    pub async fn baked(&self, record: &Record, at: DateTime<Utc>) -> Result<Option<Record>, Error> {
+        let good = AttributeValue::S(record.service_ref().to_string());
+        let values = [(":at", value(&at)?), (":good", good), (":version", number(record.version))];
+        self.update(record, "SET baked_at = :at, good = :good", "version = :version", &values).await
     }
 
     /// Changes an attribute of a record that does not belong to its state: both can change at once without losing
@@ -479,6 +392,36 @@ impl Store {
                 error => Err(error),
             },
         }
+    }
+
+    fn guard(
+        &self,
+        service: &ServiceRef,
+        seen: &History,
+        guarding: Guarding<'_>,
+    ) -> Result<Option<TransactWriteItem>, Error> {
+        let key = key(partition(service), GUARD.into());
+        Ok(match guarding {
+            Guarding::Not => None,
+            Guarding::RefusesDigest(digest) => {
+                let check = ConditionCheck::builder()
+                    .table_name(&self.table)
+                    .set_key(Some(key))
+                    .condition_expression("attribute_not_exists(quarantine.#digest) AND attribute_not_exists(held)")
+                    .expression_attribute_names("#digest", digest);
+                Some(TransactWriteItem::builder().condition_check(built(check.build())?).build())
+            }
+            Guarding::Becomes(guard) => {
+                let put = Put::builder().table_name(&self.table).set_item(Some(write(guard, key)?));
+                let put = match seen.guard.version {
+                    0 => put.condition_expression("attribute_not_exists(pk)"),
+                    seen => {
+                        put.condition_expression("version = :seen").expression_attribute_values(":seen", number(seen))
+                    }
+                };
+                Some(TransactWriteItem::builder().put(built(put.build())?).build())
+            }
+        })
     }
 
     /// What runs after `record`, where it has succeeded and nothing newer has: written if that is still so.
@@ -564,7 +507,10 @@ fn lists(record: &Record, at_rest: bool) -> (Item, Vec<&'static str>) {
     for (name, value) in [
         (OPEN, (!at_rest).then(|| OPEN.to_owned())),
         (DAY, (record.state != State::Skipped).then_some(day)),
-        (GOOD, (record.state == State::Succeeded).then(|| record.service_ref().to_string())),
+        (
+            GOOD,
+            (record.state == State::Succeeded && record.baked_at.is_some()).then(|| record.service_ref().to_string()),
+        ),
     ] {
         match value {
             Some(value) => drop(listed.insert(name.into(), AttributeValue::S(value))),
@@ -572,6 +518,12 @@ fn lists(record: &Record, at_rest: bool) -> (Item, Vec<&'static str>) {
         }
     }
     (listed, unlisted)
+}
+
+/// The service that an item belongs to, without its ARN.
+fn service_of(item: &Item) -> Option<ServiceRef> {
+    let (cluster, service) = item.get("pk")?.as_s().ok()?.strip_prefix("SERVICE#")?.split_once('/')?;
+    Some(ServiceRef { cluster: cluster.to_owned(), service: service.to_owned(), arn: String::new() })
 }
 
 fn partition(service: &ServiceRef) -> String {

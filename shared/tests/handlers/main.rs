@@ -13,6 +13,7 @@ mod others;
 mod outcomes;
 mod policies;
 mod report;
+mod rollback;
 mod sinks;
 mod sweep;
 mod trace;

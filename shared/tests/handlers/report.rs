@@ -81,7 +81,7 @@ async fn every_day_of_the_window_counts_and_what_never_served_is_kept_apart() {
         web["counts"],
         json!({
             "deployments": 4, "by_others": 1, "succeeded": 4, "rolled_back": 0, "failed_before_serving": 1,
-            "superseded": 0,
+            "superseded": 0, "brought_back": 0,
         })
     );
     let frequency = &web["deployment_frequency"];

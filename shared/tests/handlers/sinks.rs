@@ -6,6 +6,7 @@ mod forever;
 mod killed;
 mod metrics;
 mod others;
+mod rollback;
 mod secrets;
 mod slack;
 mod slack_webhook;
@@ -138,6 +139,8 @@ fn state_of(text: &Value) -> String {
     let text = text.as_str().unwrap();
     let words = [
         ("rolling out", "rolling"),
+        ("going back,", "rolling"),
+        (": rolled back", "rolled_back"),
         ("live", "succeeded"),
         ("failed", "failed"),
         ("superseded", "superseded"),

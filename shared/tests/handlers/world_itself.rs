@@ -204,7 +204,11 @@ async fn alarms_have_a_state_and_composite_ones_are_shown_on_request() {
     let ask = || client.describe_alarms().alarm_names("errors").alarm_names("all").alarm_names("none");
     let metric = ask().send().await.unwrap();
     assert_eq!((metric.metric_alarms().len(), metric.composite_alarms().len()), (1, 0));
-    assert_eq!(metric.metric_alarms()[0].state_value().unwrap().as_str(), "ALARM");
+    let alarm = &metric.metric_alarms()[0];
+    assert_eq!((alarm.state_value().unwrap().as_str(), alarm.state_transitioned_timestamp()), ("ALARM", None));
+    world.state().alarms_since.insert("errors".into(), 1_794_819_600.25);
+    let since = ask().send().await.unwrap().metric_alarms()[0].state_transitioned_timestamp().copied();
+    assert_eq!(since.unwrap().to_millis().unwrap(), 1_794_819_600_250);
     let all = ask().alarm_types(AlarmType::MetricAlarm).alarm_types(AlarmType::CompositeAlarm).send().await.unwrap();
     assert_eq!((all.metric_alarms().len(), all.composite_alarms()[0].alarm_name()), (1, Some("all")));
 

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::mrkdwn::{block, code, link, list, words};
-use super::outcome::has_served;
+use super::outcome::is_for_all;
+use super::rollback;
 use super::{CHANGES_MAX, Message, NOTES_MAX, Parts, section, small, title};
 use crate::diagnosis::{Diagnosis, LogTail};
 use crate::links::Links;
@@ -23,16 +24,16 @@ pub struct Details {
 }
 
 /// The reply for `record`: what is known of a failure, and lists that the message has cut; `None` where there is no
-/// more to say. What has served and was taken back is for the whole channel. A rollout that failed before it served is
-/// no outage.
+/// more to say. What has served and was taken back is for the whole channel, and so is what waits for a person. A rollout
+/// that failed before it served is no outage.
 #[must_use]
 pub fn details(record: &Record) -> Option<Details> {
     // There is one reply: what comes before could only be in the way of what has failed.
-    if !matches!(record.state, State::Failed | State::RolledBack) {
+    if !matches!(record.state, State::Failed | State::RolledBack) && !rollback::is_held(record) {
         return None;
     }
     let links = Links::of(record);
-    let broadcast = has_served(record);
+    let broadcast = is_for_all(record);
     let diagnosis = record.diagnosis.as_ref();
     let log = diagnosis.and_then(|diagnosis| diagnosis.log.as_ref());
     let mut blocks = Vec::new();
@@ -45,6 +46,7 @@ pub fn details(record: &Record) -> Option<Details> {
     }
     blocks.extend(diagnosis.and_then(found).map(|found| section("found", &found)));
     blocks.extend(log.and_then(last_lines).map(|lines| section("log", &lines)));
+    blocks.extend(rollback::details(record));
     blocks.extend(rest(record));
     if blocks.is_empty() {
         return None;
@@ -61,7 +63,7 @@ pub fn details(record: &Record) -> Option<Details> {
 
 /// The reply in a line.
 fn text(record: &Record, diagnosis: Option<&Diagnosis>) -> String {
-    if has_served(record) {
+    if is_for_all(record) {
         return Parts::of(record, &Links::default()).text();
     }
     let summary = diagnosis.map(|diagnosis| words(&diagnosis.summary, 500)).filter(|summary| !summary.is_empty());

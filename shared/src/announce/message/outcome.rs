@@ -2,12 +2,14 @@
 
 use chrono::{DateTime, Utc};
 
+use super::Style;
 use super::mrkdwn::words;
+use super::rollback::{self, is_held};
 use super::version::{Change, NAME_UNITS_MAX};
 use crate::record::{Progress, Record, State, UndoneBy};
 
 /// For sentences that are not ours, such as ECS's reason.
-const SENTENCE_UNITS_MAX: usize = 500;
+pub(super) const SENTENCE_UNITS_MAX: usize = 500;
 
 /// Emoji and words for the state of `record`, all of them ours.
 pub(crate) fn headline(record: &Record) -> (&'static str, String) {
@@ -16,6 +18,9 @@ pub(crate) fn headline(record: &Record) -> (&'static str, String) {
         Some(time) => format!(" after {time}"),
         None => String::new(),
     };
+    if let Some(headline) = rollback::headline(record, &after) {
+        return headline;
+    }
     match record.state {
         State::Intended => (":hourglass_flowing_sand:", "about to roll out".into()),
         State::Rolling => (":hourglass_flowing_sand:", format!("rolling out{}", progress(record.progress))),
@@ -38,7 +43,8 @@ pub(crate) fn headline(record: &Record) -> (&'static str, String) {
     }
 }
 
-fn progress(progress: Option<Progress>) -> String {
+/// How far the rollout has come.
+pub(super) fn progress(progress: Option<Progress>) -> String {
     let Some(Progress { running, desired, failed }) = progress.filter(|progress| progress.desired > 0) else {
         return String::new();
     };
@@ -57,19 +63,29 @@ fn is_overdue(record: &Record) -> bool {
 /// made an alarm go off did serve.
 pub(crate) fn has_served(record: &Record) -> bool {
     let has_alarms = record.diagnosis.as_ref().is_some_and(|diagnosis| !diagnosis.alarms.is_empty());
-    let by_alarm = has_alarms && record.undone_by == Some(UndoneBy::Ecs);
+    let by_alarm = has_alarms && matches!(record.undone_by, Some(UndoneBy::Ecs | UndoneBy::Tidegate));
     record.state == State::RolledBack || record.state == State::Failed && (record.live_at.is_some() || by_alarm)
 }
 
-/// Why it is so, where people need to know, and what serves now: a line each. `name` shows the name of a version.
-pub(crate) fn why(record: &Record, change: &Change<'_>, name: fn(&str, usize) -> String) -> Vec<String> {
+/// Whether the channel is told, and not only who follows the thread: of what people may have met, and of what waits for a
+/// person.
+pub(crate) fn is_for_all(record: &Record) -> bool {
+    has_served(record) || is_held(record)
+}
+
+/// Why it is so, where people need to know, and what serves now: a line each.
+pub(crate) fn why(record: &Record, change: &Change<'_>, style: Style<'_>) -> Vec<String> {
+    if let Some(lines) = rollback::why(record, style) {
+        return lines;
+    }
     match record.state {
         State::Intended | State::Rolling | State::Succeeded => Vec::new(),
         State::Superseded | State::Skipped => sentences([record.reason.as_str(), ""]),
         State::Failed | State::RolledBack => {
             let summary = record.diagnosis.as_ref().map_or("", |diagnosis| &diagnosis.summary);
             let mut lines = sentences([summary, &record.reason]);
-            let before = change.before().map(|before| name(before, NAME_UNITS_MAX)).filter(|before| !before.is_empty());
+            let before =
+                change.before().map(|before| style.name(before, NAME_UNITS_MAX)).filter(|before| !before.is_empty());
             lines.extend(serving(record, before.as_deref()));
             lines
         }
@@ -77,7 +93,7 @@ pub(crate) fn why(record: &Record, change: &Change<'_>, name: fn(&str, usize) ->
 }
 
 /// The sentences that say something, and nothing that another one says too.
-fn sentences([one, other]: [&str; 2]) -> Vec<String> {
+pub(super) fn sentences([one, other]: [&str; 2]) -> Vec<String> {
     let kept = match (one.trim(), other.trim()) {
         (one, other) if one.contains(other) => vec![one],
         (one, other) if other.contains(one) => vec![other],

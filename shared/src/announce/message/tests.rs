@@ -50,8 +50,40 @@ fn the_environment_is_called_what_the_stack_calls_it() {
 #[test]
 fn what_was_taken_back_is_told_to_the_channel_whatever_is_known_of_it() {
     let bare = details(&Record { reason: "alarm web-5xx".into(), ..record(State::RolledBack) }).unwrap();
-    assert!(bare.broadcast && bare.message.text.ends_with("alarm web-5xx"), "{bare:?}");
-    assert_eq!(details(&record(State::Failed)), None);
+    assert!(bare.broadcast && bare.message.text.contains(": alarm web-5xx; "), "{bare:?}");
+    let never_started = Record { ecs_deployment_id: None, ..record(State::Failed) };
+    assert_eq!(details(&never_started), None);
+}
+
+/// The two sides of a rollback, with the link between them and without, as with a webhook.
+#[test]
+fn both_sides_of_a_rollback_name_each_other() {
+    for (name, _, record) in examples() {
+        let (link, other) = match name {
+            "rolled_back" => ("p1794823320000200", "01JD90BQ4X7Z2C5V8N1M3K6J9H"),
+            "back" | "going_back" => ("p1794822877000100", "01JD8Z6W3Q0K8T4Y5V9N2R7XAB"),
+            _ => continue,
+        };
+        let url = format!("<https://slack.com/archives/C0123456789/{link}|deployment {other}>");
+        let message = render(&record);
+        assert!(message.blocks.to_string().contains(&url), "{}", message.blocks);
+        assert!(message.text.contains(&format!("deployment {other}")), "{}", message.text);
+        let record = Record { link_to_bad: None, link_to_recovery: None, ..record };
+        let unlinked = render(&record).blocks.to_string();
+        assert!(unlinked.contains(&format!("deployment {other}")) && !unlinked.contains("slack.com"), "{unlinked}");
+    }
+}
+
+#[test]
+fn a_migration_is_said_to_stay_once_on_each_side() {
+    for (name, _, record) in examples() {
+        let is_side = name.starts_with("rolled_back") && name != "rolled_back_in_vain" || name.starts_with("back");
+        if is_side && name != "back_to_nothing" {
+            let Message { text, blocks } = render(&record);
+            assert_eq!((text.matches("is not undone").count(), name), (1, name), "{text}");
+            assert_eq!(blocks.to_string().matches("is not undone").count(), 1, "{name}: {blocks}");
+        }
+    }
 }
 
 /// `MESSAGES.md`: the messages as Slack shows them, near enough.
@@ -61,8 +93,9 @@ fn messages_md_shows_every_outcome() {
         "# Messages\n\n\
          What people see in Slack. A test writes this page: each message is rendered anew from a record, here as\n\
          Markdown. There is one message for each deployment, edited as it goes on. What is known of a failure is a\n\
-         reply in its thread; where the new image had served, the channel sees the reply too. The first line under\n\
-         each heading is the text of notifications and screen readers.\n",
+         reply in its thread; where the new image had served, or a person is needed, the channel sees the reply too.\n\
+         A rollback has two sides with a message each, which link to each other: the bad deployment, and the one that\n\
+         brings a good release back. The first line under each heading is the text of notifications and screen readers.\n",
     );
     for (_, heading, record) in examples() {
         let message = render(&record);
@@ -137,6 +170,7 @@ fn emphasis(text: &str) -> String {
         (":rewind:", "⏪"),
         (":fast_forward:", "⏩"),
         (":no_entry_sign:", "🚫"),
+        (":rotating_light:", "🚨"),
     ];
     let text = text.replace('_', "\\_").replace('*', "**").replace("• ", "- ");
     emoji.iter().fold(text, |text, (name, sign)| text.replace(&name.replace('_', "\\_"), sign))
@@ -212,7 +246,8 @@ proptest! {
         prop_assert_eq!(faults(&render(&record)), Vec::<String>::new());
         if let Some(details) = details(&record) {
             prop_assert_eq!(faults(&details.message), Vec::<String>::new());
-            prop_assert!(!details.broadcast || matches!(record.state, State::Failed | State::RolledBack));
+            let is_bad = matches!(record.state, State::Failed | State::RolledBack) || rollback::is_held(&record);
+            prop_assert!(!details.broadcast || is_bad);
         }
     }
 }

@@ -46,13 +46,15 @@ pub enum Skip {
         /// The tag of the candidate.
         candidate: String,
     },
-    /// This digest has failed on this service before.
-    FailedBefore {
+    /// This digest is in quarantine: it has failed on this service before, or was taken back.
+    Quarantined {
         /// The record of that attempt.
         record: String,
-        /// Why it failed.
+        /// What was wrong with it.
         reason: String,
     },
+    /// Tidegate has stopped deploying to this service by itself.
+    Stopped(String),
     /// Somebody else has replaced this digest by another one, with this deployment.
     TakenBack(String),
     /// ECS has refused this deployment a short while ago.
@@ -101,7 +103,8 @@ impl Skip {
             Self::AlreadyRuns => "already-runs",
             Self::Held(_) => "held",
             Self::Downgrade { .. } => "downgrade",
-            Self::FailedBefore { .. } => "failed-before",
+            Self::Quarantined { .. } => "quarantine",
+            Self::Stopped(_) => "stopped",
             Self::TakenBack(_) => "taken-back",
             Self::Refused { .. } => "refused",
             Self::RollingBack => "rolling-back",
@@ -177,9 +180,12 @@ impl fmt::Display for Skip {
                 "{candidate} is the highest version to be found, and lower than {running}, which runs; to go back on \
                  purpose, follow tag:{candidate}"
             ),
-            Self::FailedBefore { record, reason } => {
-                write!(f, "this digest failed on this service before (record {record}: {reason}); push a new image")
-            }
+            Self::Quarantined { record, reason } => write!(
+                f,
+                "this digest is in quarantine, because it went bad on this service before (record {record}: {reason}); \
+                 push a new image, or release this one"
+            ),
+            Self::Stopped(reason) => write!(f, "Tidegate has stopped deploying to this service: {reason}"),
             Self::TakenBack(deployment) => write!(
                 f,
                 "somebody else has replaced this image by another one ({deployment}), and it is not put back unasked; push \

@@ -11,12 +11,13 @@ use crate::ecs::service_with;
 use crate::events::ImageAction;
 use crate::manifest::Platforms;
 use crate::record::tests::{NowForTests, record};
-use crate::record::{ServiceItem, millis};
+use crate::record::{Guard, ServiceItem, millis};
 use serde_json::{Value, json};
 
 const HOST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 const OLD: &str = "sha256:9a1f0c4b5e6d7c8b9a0f1e2d3c4b5a69788796a5b4c3d2e1f00112233445566a";
 const NEW: &str = "sha256:4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945";
+const OTHER: &str = "sha256:7d865e959b2466918c9863afca942d0fb89d7c9ac0c99bafc3749504ded97730";
 const INDEX: &str = r#"{"manifests": [{"platform": {"os": "linux", "architecture": "amd64"}}]}"#;
 
 /// A situation in which the followed tag leads to a deployment; each test changes one thing.
@@ -69,6 +70,17 @@ fn candidate(tag: &str, digest: &str) -> Candidate {
     Candidate::Image { image: image(&[tag], digest), tag: tag.into() }
 }
 
+/// What keeps deployments away after this one.
+fn guard(last: &Record) -> Guard {
+    if last.has_gone_bad() { Guard::default().with(last, Utc::now_for_tests()) } else { Guard::default() }
+}
+
+/// ECS has not even accepted the attempt.
+fn refused(it: &mut Situation) {
+    it.history.records[0].ecs_deployment_id = None;
+    it.history.guard = Guard::default();
+}
+
 fn repository() -> EcrRepository {
     EcrRepository { account: "123456789012".into(), region: "eu-west-1".into(), name: "tides/web".into() }
 }
@@ -102,7 +114,10 @@ impl Situation {
             lease_until: millis(Utc::now_for_tests() + lease),
             ..ServiceItem::default()
         };
-        self.with(|it| it.history = History { item: Some(item), records: vec![record], live: Vec::new() })
+        self.with(|it| {
+            it.history =
+                History { item: Some(item), guard: guard(&record), records: vec![record], ..History::default() }
+        })
     }
 
     fn base(&self) -> Option<TaskDefinition> {
@@ -179,7 +194,7 @@ fn situations() -> Vec<(&'static str, &'static str, Situation)> {
         ("deploy", "the task definition names the tag and not yet the digest", situation().runs(&format!("{HOST}/tides/web:master"))),
         ("deploy", "a rollout of another image is in progress: it is superseded", situation().with(|it| it.service = superseding)),
         ("deploy", "the digest ran here before, and well", situation().attempted(State::Succeeded, expired)),
-        ("deploy", "ECS refused the last attempt, and the push is replayed", situation().attempted(State::Failed, expired).with(|it| it.history.records[0].ecs_deployment_id = None)),
+        ("deploy", "ECS refused the last attempt, and the push is replayed", situation().attempted(State::Failed, expired).with(refused)),
         ("deploy", "the lease of a handler that died has expired", situation().attempted(State::Intended, expired)),
         ("deploy", "the task definition names no platform, and may run anywhere", situation().with(|it| {
             it.base = Some(json!({"containerDefinitions": [{"name": "web", "image": format!("{HOST}/tides/web@{OLD}")}]}));
@@ -212,11 +227,18 @@ fn situations() -> Vec<(&'static str, &'static str, Situation)> {
         ("no-container", "no container is of the repository", situation().runs("envoyproxy/envoy:v1")),
         ("held", "the service is held", situation().tagged("tidegate:hold", "holiday freeze")),
         ("downgrade", "the highest version to be found is lower than what runs", situation().follows("semver:1.x").with(|it| (it.candidate, it.listing) = (candidate("1.4.2", NEW), versions.clone()))),
-        ("failed-before", "the digest's rollout failed", situation().attempted(State::Failed, expired)),
-        ("failed-before", "ECS has gone back, and its events have not come", situation().attempted(State::Rolling, expired)),
-        ("failed-before", "the digest was rolled back", situation().attempted(State::RolledBack, expired)),
+        ("quarantine", "the digest's rollout failed", situation().attempted(State::Failed, expired)),
+        ("quarantine", "ECS has gone back, and its events have not come", situation().attempted(State::Rolling, expired)),
+        ("quarantine", "the digest was rolled back", situation().attempted(State::RolledBack, expired)),
+        ("deploy", "the digest was rolled back, and then released", situation().attempted(State::RolledBack, expired).with(|it| it.history.guard = it.history.guard.without(NEW))),
+        ("deploy", "another digest was rolled back", situation().attempted(State::RolledBack, expired).with(|it| it.candidate = candidate("master", OTHER))),
+        ("stopped", "too many deployments were taken back in a short time", situation().attempted(State::RolledBack, expired).with(|it| {
+            it.candidate = candidate("master", OTHER);
+            it.history.guard = it.history.guard.holding("3 deployments were taken back within an hour", Utc::now_for_tests());
+        })),
         ("refused", "ECS refused the last attempt, and the sweep comes by", situation().attempted(State::Failed, expired).with(|it| {
-            (it.origin, it.history.records[0].ecs_deployment_id) = (Origin::Sweep, None);
+            refused(it);
+            it.origin = Origin::Sweep;
             it.history.records[0].reason = "UpdateService for production/web failed: AccessDeniedException".into();
             it.history.records[0].finished_at = Some(Utc::now_for_tests() - TimeDelta::minutes(5));
         })),
@@ -319,7 +341,8 @@ fn the_version_that_runs_is_told_by_the_image_before_the_revisions_tag() {
 #[test]
 fn a_refusal_is_tried_again_by_the_sweep_after_an_hour() {
     let situation = situation().attempted(State::Failed, TimeDelta::zero()).with(|it| {
-        (it.origin, it.history.records[0].ecs_deployment_id) = (Origin::Sweep, None);
+        refused(it);
+        it.origin = Origin::Sweep;
         it.history.records[0].finished_at = Some(Utc::now_for_tests() - TimeDelta::minutes(61));
     });
     assert_eq!(situation.outcome().0, "deploy");
@@ -329,5 +352,5 @@ fn a_refusal_is_tried_again_by_the_sweep_after_an_hour() {
 fn a_skipped_record_hides_no_failure_behind_it() {
     let situation = situation().attempted(State::Failed, TimeDelta::zero());
     let situation = situation.with(|it| it.history.records.insert(0, record(State::Skipped)));
-    assert_eq!(situation.outcome().0, "failed-before");
+    assert_eq!(situation.outcome().0, "quarantine");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_smithy_async::time::TimeSource;
 use serde_json::Value;
 use shared::events::ServiceRef;
-use shared::record::store::Store;
+use shared::record::store::{Guarding, Store};
 use shared::record::{History, Record, ServiceItem, State, record_id};
 
 use super::{END, deployed, look, open, primary, published, wait};
@@ -25,7 +25,7 @@ async fn with_records(count: usize, state: State) -> World {
             ecs_deployment_id: Some(format!("ecs-svc/9{number}")),
             ..Record::new(&service, record_id(&service, "test", 1, now), state, now)
         };
-        store.write(&History::default(), &ServiceItem::default(), &[&record]).await.unwrap();
+        store.write(&History::default(), &ServiceItem::default(), &[&record], Guarding::Not).await.unwrap();
     }
     wait(60).await;
     world

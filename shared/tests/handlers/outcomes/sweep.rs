@@ -97,33 +97,6 @@ async fn without_slack_s_token_progress_is_told_to_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rollout_that_never_ends_has_failed_at_its_deadline_and_that_is_told_once() {
-    for (tags, minutes) in [(&[][..], 30), (&[("tidegate:deadline", "5")], 5), (&[("tidegate:deadline", "90")], 90)] {
-        let world = pushed();
-        tag(&world, tags);
-        let id = deployed(&world, NEW).await;
-        for _ in 0..minutes {
-            look(&world).await;
-        }
-        assert_eq!(records(&world)[0]["state"], "rolling", "{minutes}");
-        for _ in 0..3 {
-            look(&world).await;
-        }
-        let record = &records(&world)[0];
-        assert_eq!((&record["state"], open(&world).len()), (&json!("failed"), 0), "{minutes}");
-        let reason = format!("did not complete within {minutes} minutes (tidegate:deadline)");
-        assert!(record["reason"].as_str().unwrap().contains(&reason), "{record}");
-        assert_eq!(published(&world), ["rolling", "failed"], "{minutes}");
-        assert!(texts(&world)[0].contains("not done in time, given up"), "{:?}", texts(&world));
-        // What comes after is too late.
-        END(&mut world.state().ecs);
-        world.deliver("notify", &ecs_event("SERVICE_DEPLOYMENT_COMPLETED", &id)).await.unwrap();
-        assert_eq!((&records(&world)[0], published(&world).len()), (record, 2));
-        check_told_once(&world, "deadline");
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn an_intention_that_nobody_takes_up_is_given_up_after_an_hour() {
     for at in ["RegisterTaskDefinition", "UpdateService"] {
         let world = pushed();

@@ -23,6 +23,8 @@ impl World {
             "UpdateService" => state.ecs.update_service(body, now),
             "ListServiceDeployments" => state.ecs.list_service_deployments(body),
             "DescribeServiceDeployments" => state.ecs.describe_service_deployments(body),
+            "StopServiceDeployment" => state.ecs.stop_service_deployment(body),
+            "DescribeServiceRevisions" => state.ecs.describe_service_revisions(body),
             "ListTasks" => state.ecs.list_tasks(body),
             "DescribeTasks" => state.ecs.describe_tasks(body),
             "DescribeImages" => state.ecr.describe_images(body),

@@ -7,6 +7,10 @@ pub(super) fn encode(value: &Value) -> Vec<u8> {
         Value::Null => vec![0xf6],
         Value::Bool(false) => vec![0xf4],
         Value::Bool(true) => vec![0xf5],
+        // Seconds with a fraction are a time.
+        Value::Number(number) if number.is_f64() => {
+            [vec![0xc1, 0xfb], number.as_f64().unwrap().to_be_bytes().to_vec()].concat()
+        }
         Value::Number(number) => head(0, number.as_u64().unwrap()),
         Value::String(text) => [head(3, text.len() as u64), text.clone().into_bytes()].concat(),
         Value::Array(items) => {

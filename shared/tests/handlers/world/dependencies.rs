@@ -17,7 +17,7 @@ impl State {
         let wanted = |kind: &str| types.as_array().unwrap().iter().any(|wanted| wanted == kind);
         let of_kind = |kind: &'static str, alarms: &'_ super::state::Alarms| {
             let named = alarms.iter().filter(|(name, _)| names.is_none_or(|names| names.contains(&json!(name))));
-            let alarms: Vec<Value> = named.map(|(name, state)| json!([kind, alarm(name, state)])).collect();
+            let alarms: Vec<Value> = named.map(|(name, state)| json!([kind, self.alarm(name, state)])).collect();
             if wanted(kind) { alarms } else { Vec::new() }
         };
         let found = [of_kind("CompositeAlarm", &self.composite_alarms), of_kind("MetricAlarm", &self.alarms)].concat();
@@ -28,6 +28,15 @@ impl State {
         Ok(json!({
             "MetricAlarms": shown("MetricAlarm"), "CompositeAlarms": shown("CompositeAlarm"), "NextToken": token,
         }))
+    }
+
+    fn alarm(&self, name: &str, state: &str) -> Value {
+        let arn = format!("arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:{name}");
+        let mut alarm = json!({"AlarmName": name, "AlarmArn": arn, "StateValue": state});
+        if let Some(since) = self.alarms_since.get(name) {
+            alarm["StateTransitionedTimestamp"] = json!(since);
+        }
+        alarm
     }
 
     pub(super) fn get_role(&self, body: &Value) -> Result<Value, Refusal> {
@@ -82,9 +91,4 @@ impl State {
         let (page, token) = page(found, &body["MaxResults"], (10, 50), &body["NextToken"])?;
         Ok(json!({"Parameters": page, "NextToken": token}))
     }
-}
-
-fn alarm(name: &str, state: &str) -> Value {
-    let arn = format!("arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:{name}");
-    json!({"AlarmName": name, "AlarmArn": arn, "StateValue": state})
 }

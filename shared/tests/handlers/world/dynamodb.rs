@@ -120,6 +120,7 @@ impl Table {
                     self.fits(write["Item"].as_object().unwrap().iter())?;
                 }
                 "Update" => drop(self.changes(write)?),
+                "ConditionCheck" => check(write)?,
                 other => panic!("a transaction with {other}"),
             }
         }
@@ -138,11 +139,13 @@ impl Table {
             return Err(("TransactionCanceledException", json!({"CancellationReasons": reasons})));
         }
         for (kind, write) in writes {
-            if kind == "Put" {
-                self.put(write);
-            } else {
-                let changes = self.changes(write)?;
-                self.update(write, changes);
+            match kind {
+                "Put" => self.put(write),
+                "Update" => {
+                    let changes = self.changes(write)?;
+                    self.update(write, changes);
+                }
+                _ => {}
             }
         }
         Ok(json!({}))

@@ -25,6 +25,8 @@ pub(crate) struct Ecs {
     pub(crate) service_deployments_exist: bool,
     /// By `<cluster>/<service>`.
     pub(crate) tasks: BTreeMap<String, Vec<Value>>,
+    /// What ECS has resolved the tags of a deployment to, by the deployment's id.
+    pub(crate) resolved: BTreeMap<String, String>,
     clusters: BTreeSet<String>,
     deployments: u64,
     start: tokio::time::Instant,
@@ -39,6 +41,7 @@ impl Default for Ecs {
             service_deployments: Vec::new(),
             service_deployments_exist: true,
             tasks: BTreeMap::new(),
+            resolved: BTreeMap::new(),
             clusters: BTreeSet::new(),
             deployments: 0,
             start: tokio::time::Instant::now(),

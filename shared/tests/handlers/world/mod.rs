@@ -1,7 +1,7 @@
 //! A small AWS (and Slack, New Relic and a webhook) behind the HTTP connector of the SDK, for the shipped handlers to run
 //! in unchanged: the SDK serialises, signs, retries and times out as it does in Lambda. Time is tokio's paused clock.
 //!
-//! It models what the deploy and notify functions use, and no more. What it can't answer it refuses loudly.
+//! It models what the functions use, and no more. What it can't answer it refuses loudly.
 
 mod answers;
 mod cbor;
@@ -248,6 +248,7 @@ impl World {
             let handled = match name {
                 "deploy" => function.deployer().handle(event, deadline).await,
                 "notify" => function.notifier().handle(event, deadline).await,
+                "rollback" => function.rollbacker().handle(event, deadline).await,
                 other => panic!("there is no function {other}"),
             };
             function.conclude(handled, event, "request-1").await.map_err(|error| error.error_message)

@@ -18,6 +18,8 @@ pub(crate) struct State {
     pub(crate) table: dynamodb::Table,
     pub(crate) alarms: Alarms,
     pub(crate) composite_alarms: Alarms,
+    /// Since when they are in their states, in seconds since the epoch, where that is known.
+    pub(crate) alarms_since: BTreeMap<String, f64>,
     /// Roles by name.
     pub(crate) roles: BTreeSet<String>,
     /// Secrets by the id that they are asked for with, name or ARN, and whether they are scheduled for deletion.
@@ -74,6 +76,7 @@ impl State {
             table: dynamodb::Table::default(),
             alarms: Alarms::new(),
             composite_alarms: Alarms::new(),
+            alarms_since: BTreeMap::new(),
             roles: BTreeSet::new(),
             secrets: BTreeMap::new(),
             parameters: BTreeSet::new(),

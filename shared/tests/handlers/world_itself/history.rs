@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aws_sdk_ecs::Client;
-use aws_sdk_ecs::types::{DesiredStatus, ServiceDeployment, ServiceDeploymentStatus};
+use aws_sdk_ecs::types::{DesiredStatus, ServiceDeployment, ServiceDeploymentStatus, StopServiceDeploymentStopType};
 use serde_json::json;
 
 use super::{code, sdk, with_services};
@@ -164,4 +164,40 @@ async fn a_service_has_events_and_stopped_tasks_for_an_hour() {
     tokio::time::sleep(Duration::from_secs(3600)).await;
     assert_eq!(stopped().send().await.unwrap().task_arns().len(), 0);
     assert_eq!(describe(vec![arn]).await.unwrap().tasks().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_is_stopped_while_it_goes_on() {
+    let (world, client) = updated().await;
+    let arn = history(&client).await[0].service_deployment_arn().unwrap().to_owned();
+    let stop = || {
+        let stop = client.stop_service_deployment().service_deployment_arn(&arn);
+        stop.stop_type(StopServiceDeploymentStopType::Rollback).send()
+    };
+    stop().await.unwrap();
+    assert_eq!(statuses(&history(&client).await), ["ROLLBACK_IN_PROGRESS", "SUCCESSFUL"]);
+    stop().await.unwrap();
+    let turns = world.state().ecs.turns.len();
+    assert_eq!(turns, 2, "once there, once back");
+    world.state().ecs.end_rollout("production/a", "COMPLETED");
+    assert_eq!(code(stop().await), "ConflictException");
+    let unknown = client.stop_service_deployment().service_deployment_arn("arn:none");
+    let unknown = unknown.stop_type(StopServiceDeploymentStopType::Rollback).send().await;
+    assert_eq!(code(unknown), "ServiceDeploymentNotFoundException");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_revision_tells_what_its_tag_was_resolved_to() {
+    let (world, client) = updated().await;
+    world.state().ecs.resolved.insert("ecs-svc/2".into(), "sha256:00".into());
+    let revision = |digits: u32| {
+        let arn = format!("arn:aws:ecs:eu-west-1:123456789012:service-revision/production/a/{digits}");
+        client.describe_service_revisions().service_revision_arns(arn).send()
+    };
+    let known = revision(2).await.unwrap();
+    let image = &known.service_revisions()[0].container_images()[0];
+    assert_eq!((image.container_name(), image.image_digest()), (Some("web"), Some("sha256:00")));
+    let unresolved = revision(1).await.unwrap();
+    assert_eq!(unresolved.service_revisions()[0].container_images()[0].image_digest(), None);
+    assert_eq!(revision(9).await.unwrap().failures().len(), 1);
 }

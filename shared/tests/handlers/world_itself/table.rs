@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, ReturnValue};
+use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, KeysAndAttributes, Put, ReturnValue, TransactWriteItem};
 use serde_json::json;
 
 use super::{code, sdk};
@@ -134,6 +134,29 @@ async fn an_update_sets_and_removes() {
     }
     let quiet = client.update_item().table_name("history").set_key(Some(item("1"))).update_expression("REMOVE a");
     assert_eq!(quiet.send().await.unwrap().attributes, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_checks_what_it_does_not_write() {
+    let world = World::new();
+    let client = aws_sdk_dynamodb::Client::new(&sdk(&world));
+    let write = |condition: &'static str| {
+        let check = ConditionCheck::builder().table_name("history").set_key(Some(item("guard")));
+        let check = check.condition_expression(condition).expression_attribute_names("#digest", "sha256:00");
+        let put = Put::builder().table_name("history").set_item(Some(item("1"))).build().unwrap();
+        client
+            .transact_write_items()
+            .transact_items(TransactWriteItem::builder().put(put).build())
+            .transact_items(TransactWriteItem::builder().condition_check(check.build().unwrap()).build())
+            .send()
+    };
+    write("attribute_not_exists(quarantine.#digest)").await.unwrap();
+    let quarantine = AttributeValue::M(HashMap::from([("sha256:00".into(), string("bad"))]));
+    let guard = client.put_item().table_name("history").set_item(Some(item("guard"))).item("quarantine", quarantine);
+    guard.send().await.unwrap();
+    write("attribute_exists(quarantine.#digest)").await.unwrap();
+    let refused = write("attribute_not_exists(quarantine.#digest)").await;
+    assert_eq!(code(refused), "TransactionCanceledException");
 }
 
 /// Partition key, sort key, and the other attributes of an item.

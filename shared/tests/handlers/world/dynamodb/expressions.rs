@@ -167,10 +167,10 @@ fn argument<'a>(expression: &'a str, function: &str) -> Option<&'a str> {
 
 fn term(term: &str, item: &Item, write: &Value) -> bool {
     if let Some(name) = argument(term, "attribute_not_exists") {
-        return !item.contains_key(attribute(name, write));
+        return !has(item, name, write);
     }
     if let Some(name) = argument(term, "attribute_exists") {
-        return item.contains_key(attribute(name, write));
+        return has(item, name, write);
     }
     let value = |name: &str| plain(&write["ExpressionAttributeValues"][name]);
     let present = |name: &str| item.get(attribute(name, write)).map(plain);
@@ -189,6 +189,16 @@ fn term(term: &str, item: &Item, write: &Value) -> bool {
         ">" => order.is_some_and(Ordering::is_gt),
         ">=" => order.is_some_and(Ordering::is_ge),
         other => panic!("a condition with {other}"),
+    }
+}
+
+/// Whether `item` has the attribute of this name, or of this path into a map.
+fn has(item: &Item, path: &str, write: &Value) -> bool {
+    match path.split_once('.') {
+        Some((name, rest)) => {
+            item.get(attribute(name, write)).is_some_and(|map| has(map["M"].as_object().unwrap(), rest, write))
+        }
+        None => item.contains_key(attribute(path, write)),
     }
 }
 

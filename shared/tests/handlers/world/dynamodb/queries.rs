@@ -19,11 +19,12 @@ pub(crate) struct Index {
 }
 
 /// The indexes of the template.
-pub(super) const INDEXES: [Index; 4] = [
+pub(super) const INDEXES: [Index; 5] = [
     Index { name: "open", hash: "open", range: "id", keys_only: false },
     Index { name: "days", hash: "day", range: "id", keys_only: false },
     Index { name: "good", hash: "good", range: "id", keys_only: false },
     Index { name: "live", hash: "live", range: "pk", keys_only: false },
+    Index { name: "watch", hash: "watch", range: "pk", keys_only: true },
 ];
 
 const PARAMETERS: [&str; 10] = [

@@ -185,6 +185,50 @@ impl Ecs {
         Ok(json!({"serviceDeployments": found, "failures": failures}))
     }
 
+    /// Goes back at once, where the deployment is going on or on its way back already.
+    pub(in crate::world) fn stop_service_deployment(&mut self, body: &Value) -> Result<Value, Refusal> {
+        let arn = &body["serviceDeploymentArn"];
+        assert_eq!(body["stopType"], "ROLLBACK", "a stop of another type");
+        let mut history = self.service_deployments.iter().filter(|_| self.service_deployments_exist);
+        let entry = history.find(|entry| entry.shown["serviceDeploymentArn"] == *arn);
+        let entry = entry.ok_or(("ServiceDeploymentNotFoundException", Value::Null))?;
+        if !entry.is_open() {
+            return Err(("ConflictException", Value::Null));
+        }
+        let is_going_back = entry.shown["status"] != "IN_PROGRESS";
+        let service = entry.service.clone();
+        if !is_going_back {
+            self.begin_roll_back_by_person(&service);
+        }
+        Ok(json!({"serviceDeploymentArn": arn}))
+    }
+
+    /// What the containers of a deployment run: the digest of a pinned image, or what `resolved` says of its deployment.
+    pub(in crate::world) fn describe_service_revisions(&self, body: &Value) -> Result<Value, Refusal> {
+        let (mut found, mut failures) = (Vec::new(), Vec::new());
+        for arn in body["serviceRevisionArns"].as_array().unwrap() {
+            let mut history = self.service_deployments.iter();
+            let entry = history.find(|entry| entry.shown["targetServiceRevision"]["arn"] == *arn);
+            let Some(entry) = entry else {
+                failures.push(json!({"arn": arn, "reason": "MISSING"}));
+                continue;
+            };
+            let definition = &self.revision(&entry.revision).unwrap()["taskDefinition"];
+            let containers = definition["containerDefinitions"].as_array().unwrap().iter();
+            let images = containers.map(|container| {
+                let image = container["image"].as_str().unwrap();
+                let digest = image.split_once('@').map(|(_, digest)| digest);
+                let digest = digest.or(self.resolved.get(&entry.deployment).map(String::as_str));
+                json!({"containerName": container["name"], "image": image, "imageDigest": digest})
+            });
+            found.push(json!({
+                "serviceRevisionArn": arn, "taskDefinition": entry.revision,
+                "containerImages": images.collect::<Vec<_>>(),
+            }));
+        }
+        Ok(json!({"serviceRevisions": found, "failures": failures}))
+    }
+
     /// `currentServiceDeployment` of a service.
     pub(super) fn current_service_deployment(&self, service: &str) -> Option<String> {
         let mut history = self.service_deployments.iter().filter(|_| self.service_deployments_exist);

@@ -12,7 +12,7 @@ use crate::task_definition::{Draft, TaskDefinition, family_of};
 
 /// Revisions by family.
 #[derive(Debug)]
-pub(super) struct Revisions<'a> {
+pub(crate) struct Revisions<'a> {
     ecs: &'a Ecs,
     families: std::sync::Mutex<BTreeMap<String, Arc<Mutex<Family>>>>,
 }
@@ -28,7 +28,7 @@ struct Family {
 }
 
 impl<'a> Revisions<'a> {
-    pub(super) fn new(ecs: &'a Ecs) -> Self {
+    pub(crate) fn new(ecs: &'a Ecs) -> Self {
         Self { ecs, families: std::sync::Mutex::default() }
     }
 
@@ -39,13 +39,10 @@ impl<'a> Revisions<'a> {
 
     /// The revision that a service runs, or ran. Mostly it is the family's newest, which has to be read anyway. `None`
     /// where it was deleted.
-    pub(super) async fn revision(&self, arn: &str) -> Result<Option<TaskDefinition>, Error> {
+    pub(crate) async fn revision(&self, arn: &str) -> Result<Option<TaskDefinition>, Error> {
         let family = self.family(arn);
         let mut family = family.lock().await;
-        if !family.is_read {
-            family.newest = self.describe(family_of(arn)).await?;
-            family.is_read = true;
-        }
+        self.read(&mut family, arn).await?;
         let newest = family.newest.clone().filter(|newest| newest.arn == arn);
         if let Some(known) = newest.or_else(|| family.others.get(arn).cloned()) {
             return Ok(Some(known));
@@ -55,6 +52,14 @@ impl<'a> Revisions<'a> {
             family.others.insert(arn.to_owned(), other.clone());
         }
         Ok(other)
+    }
+
+    async fn read(&self, family: &mut Family, arn: &str) -> Result<(), Error> {
+        if !family.is_read {
+            family.newest = self.describe(family_of(arn)).await?;
+            family.is_read = true;
+        }
+        Ok(())
     }
 
     /// A revision by its ARN, or a family's newest active one; `None` where there is none, which ECS calls a
@@ -68,9 +73,10 @@ impl<'a> Revisions<'a> {
     }
 
     /// The revision that holds `draft`: the family's newest where that is the same document, else a new one.
-    pub(super) async fn register(&self, base: &str, draft: &Draft) -> Result<String, Error> {
+    pub(crate) async fn register(&self, base: &str, draft: &Draft) -> Result<String, Error> {
         let family = self.family(base);
         let mut family = family.lock().await;
+        self.read(&mut family, base).await?;
         if let Some(newest) = family.newest.as_ref().filter(|newest| draft.is_same_as(newest)) {
             return Ok(newest.arn.clone());
         }
