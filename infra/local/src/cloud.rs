@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::aws::{Aws, elements, service_arn};
@@ -41,6 +41,8 @@ const EVENTS: &str = "local-events";
 const SWEEP: &str = "tidegate-sweep";
 /// The rule with the schedule of the look, for `notify`.
 const LOOK: &str = "tidegate-look";
+/// The rule with the schedule of the watch, for `rollback`.
+const WATCH: &str = "tidegate-watch";
 /// How long something may take. It takes seconds, but not where other work has the machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -70,9 +72,9 @@ pub struct Cloud {
     pub stack: Stack,
     /// The tools it was made with.
     pub tools: Tools,
-    /// The names of the functions: `deploy`, `notify`.
+    /// The names of the functions: `deploy`, `notify`, `rollback`.
     pub functions: Vec<String>,
-    _engine: Engine,
+    engine: Engine,
     emulator: Emulator,
 }
 
@@ -112,7 +114,7 @@ impl Cloud {
             ("Architecture", architecture()),
         ];
         let stack = Stack::deploy(&aws, &workspace, &parameters).await?;
-        for rule in [SWEEP, LOOK] {
+        for rule in [SWEEP, LOOK, WATCH] {
             aws.events("DisableRule", &json!({ "Name": rule })).await?;
         }
         for (queue, topic) in [(ANNOUNCEMENTS, "TopicArn"), (CHAT, "ChatTopicArn")] {
@@ -123,13 +125,13 @@ impl Cloud {
         let events = Publisher::start(aws.clone(), move |problem| warn(Step::Warning(problem)));
         progress(Step::Finished);
         let functions = workspace.functions;
-        Ok(Self { aws, slack, newrelic, webhook, events, stack, tools, functions, _engine: engine, emulator })
+        Ok(Self { aws, slack, newrelic, webhook, events, stack, tools, functions, engine, emulator })
     }
 
     /// Lets the schedules run, which they do not before: what tests and stories check must not depend on the minute
     /// in which it happens.
     pub async fn start_the_clock(&self) -> Result<()> {
-        for rule in [SWEEP, LOOK] {
+        for rule in [SWEEP, LOOK, WATCH] {
             self.aws.events("EnableRule", &json!({ "Name": rule })).await?;
         }
         Ok(())
@@ -138,6 +140,37 @@ impl Cloud {
     /// The emulator's log file.
     pub fn emulator_log(&self) -> PathBuf {
         self.emulator.log()
+    }
+
+    // --- CloudWatch ---
+
+    /// Creates an alarm that nothing but [`Self::set_alarm`] sets off.
+    pub async fn create_alarm(&self, name: &str) -> Result<()> {
+        let alarm = json!({
+            "AlarmName": name, "Namespace": "AWS/ApplicationELB", "MetricName": "HTTPCode_Target_5XX_Count",
+            "Statistic": "Sum", "Period": 60, "EvaluationPeriods": 1, "Threshold": 10.0,
+            "ComparisonOperator": "GreaterThanThreshold", "TreatMissingData": "ignore",
+        });
+        self.aws.cloudwatch("PutMetricAlarm", &alarm).await?;
+        self.set_alarm(name, "OK").await
+    }
+
+    /// Sets the state of an alarm, as its metric would.
+    pub async fn set_alarm(&self, name: &str, state: &str) -> Result<()> {
+        let reason = "Threshold Crossed: 1 out of the last 1 datapoints [84.0] was compared with the threshold (10.0)";
+        let input = json!({ "AlarmName": name, "StateValue": state, "StateReason": reason });
+        self.aws.cloudwatch("SetAlarmState", &input).await?;
+        Ok(())
+    }
+
+    // --- EventBridge ---
+
+    /// Sends an event as a person does: `aws events put-events`.
+    pub async fn ask(&self, kind: &str, detail: &Value) -> Result<()> {
+        let entry = json!({ "Source": "tidegate", "DetailType": kind, "Detail": detail.to_string() });
+        let answer = self.aws.events("PutEvents", &json!({ "Entries": [entry] })).await?;
+        ensure!(answer["FailedEntryCount"] == 0, "EventBridge refused the event: {answer}");
+        Ok(())
     }
 
     // --- ECR ---
@@ -236,9 +269,14 @@ impl Cloud {
         Ok(ids)
     }
 
-    /// Sets a tag of a service.
-    pub async fn tag(&self, cluster: &str, service: &str, key: &str, value: &str) -> Result<()> {
-        let tags = json!([{ "key": key, "value": value }]);
+    /// From now on, the health checks of containers that run this image fail; it ran well until now.
+    pub fn turn_bad(&self, digest: &str) {
+        self.engine.turn_bad(digest);
+    }
+
+    /// Sets tags of a service, all in one change.
+    pub async fn tag(&self, cluster: &str, service: &str, tags: &[(&str, &str)]) -> Result<()> {
+        let tags: Value = tags.iter().map(|(key, value)| json!({ "key": key, "value": value })).collect();
         let input = json!({ "resourceArn": service_arn(cluster, service), "tags": tags });
         self.aws.ecs("TagResource", &input).await?;
         Ok(())

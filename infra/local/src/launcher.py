@@ -25,7 +25,7 @@ from urllib.parse import parse_qs
 import ministack.app as app
 from ministack.core import iam_actions
 from ministack.core.responses import error_response_json, get_account_id, get_region, json_response, now_iso
-from ministack.services import ecr, ecs, eventbridge, lambda_svc, tagging
+from ministack.services import cloudwatch, ecr, ecs, eventbridge, lambda_svc, tagging
 
 
 # Lifetime. Lambda bootstraps are our children and would outlive a parent that was killed, so the end of the pipe, which
@@ -273,13 +273,17 @@ class Deployment(dict):
 
     def reason(self):
         match self["rolloutState"]:
+            case "FAILED" if self.get("_stopped"):
+                return "ECS deployment stopped: a rollback was requested."
             case "FAILED":
                 return "ECS deployment circuit breaker: tasks failed to start."
             case "COMPLETED":
                 super().__setitem__("_completed", True)
                 return f"ECS deployment {self['id']} completed."
             case _ if self.get("_completed"):
-                return f"ECS deployment circuit breaker: rolling back to deploymentId {self['id']}."
+                newest = service_deployments_of(*self["_service"])[-1]["_deployment"]
+                why = "stopped" if newest.get("_stopped") else "circuit breaker"
+                return f"ECS deployment {why}: rolling back to deploymentId {self['id']}."
             case _:
                 return f"ECS deployment {self['id']} in progress."
 
@@ -366,7 +370,9 @@ def follow(deployment, rollouts):
         case "IN_PROGRESS" if last is not own and last["_deployment"].get("rolloutState") == "FAILED":
             for field in ("stoppedAt", "finishedAt"):
                 last.pop(field, None)
-            reason = "Service deployment rolled back because of a circuit breaker failure."
+            by_hand = last["_deployment"].get("_stopped")
+            why = "it was requested" if by_hand else "of a circuit breaker failure"
+            reason = f"Service deployment rolled back because {why}."
             rollback = {"reason": reason, "startedAt": now, "serviceRevisionArn": revision_arn(deployment)}
             last.update(status="ROLLBACK_IN_PROGRESS", rollback=rollback, updatedAt=now)
 
@@ -385,7 +391,7 @@ def described(rollout, service):
     breaker = (service.get("deploymentConfiguration") or {}).get("deploymentCircuitBreaker") or {}
     watch = {"status": "DISABLED", "failureCount": deployment.get("failedTasks", 0)}
     if breaker.get("enable"):
-        failed = deployment["rolloutState"] == "FAILED"
+        failed = deployment["rolloutState"] == "FAILED" and not deployment.get("_stopped")
         going_on = rollout["status"] == "IN_PROGRESS"
         watch["status"] = "TRIGGERED" if failed else "MONITORING" if going_on else "MONITORING_COMPLETE"
         watch["threshold"] = ecs._circuit_breaker_threshold(service)
@@ -457,6 +463,80 @@ def describe_service_deployments(data):
     return json_response({"serviceDeployments": found, "failures": failures})
 
 
+STOPPABLE = ("IN_PROGRESS", "ROLLBACK_IN_PROGRESS")
+
+
+def stop_service_deployment(data):
+    """Goes back to what has completed before, whether or not the service has a circuit breaker."""
+    if data.get("stopType", "ROLLBACK") != "ROLLBACK":
+        return error_response_json("InvalidParameterException", "The valid values of stopType are ROLLBACK.", 400)
+    arn = data.get("serviceDeploymentArn", "")
+    cluster, name = (arn.split("/") + ["", ""])[1:3]
+    key = f"{cluster}/{name}"
+    with seen_at_once(key):
+        rollouts = service_deployments_of(cluster, name)
+        rollout = next((one for one in rollouts if one["serviceDeploymentArn"] == arn), None)
+        service = ecs._services.get(key)
+        if not rollout or not service:
+            return error_response_json("ServiceDeploymentNotFoundException", "Service deployment not found.", 400)
+        if rollout["status"] not in STOPPABLE:
+            message = f"The service deployment is {rollout['status']} and cannot be stopped."
+            return error_response_json("ConflictException", message, 400)
+        if rollout["status"] == "IN_PROGRESS":
+            go_back(rollout["_deployment"], service)
+    ecs._reconcile_service_tasks(cluster, key)
+    ecs._schedule_service_deployment_completion(cluster, key, get_account_id(), get_region())
+    return json_response({"serviceDeploymentArn": arn})
+
+
+def go_back(deployment, service):
+    others = (other for other in service["deployments"] if other is not deployment)
+    before = next((other for other in others if other["rolloutState"] == "COMPLETED"), None)
+    deployment.update(_stopped=True, desiredCount=0)
+    deployment["rolloutState"] = "FAILED"
+    if before:
+        deployment["status"] = "ACTIVE"
+        before.update(status="PRIMARY", desiredCount=service["desiredCount"])
+        before["rolloutState"] = "IN_PROGRESS"
+        service["taskDefinition"] = before["taskDefinition"]
+
+
+def describe_service_revisions(data):
+    arns = data.get("serviceRevisionArns", [])
+    if not 1 <= len(arns) <= 20:
+        message = "serviceRevisionArns must have between 1 and 20 items."
+        return error_response_json("InvalidParameterException", message, 400)
+    found, failures = [], []
+    for arn in arns:
+        cluster, name = (arn.split("/") + ["", ""])[1:3]
+        deployments = (rollout["_deployment"] for rollout in service_deployments_of(cluster, name))
+        deployment = next((one for one in deployments if revision_arn(one) == arn), None)
+        if deployment:
+            found.append(revision_of(deployment))
+        else:
+            failures.append({"arn": arn, "reason": "MISSING"})
+    return json_response({"serviceRevisions": found, "failures": failures})
+
+
+def revision_of(deployment):
+    """What a deployment runs: ECS has resolved each tag to a digest, once."""
+    definition = ecs._task_defs.get(ecs._resolve_td_key(deployment["taskDefinition"]), {})
+    resolved = deployment.get("_image_digests", {})
+    images = []
+    for container in definition.get("containerDefinitions", []):
+        digest = container["image"].partition("@")[2] or resolved.get(container["name"])
+        image = {"containerName": container["name"], "image": container["image"]}
+        images.append({**image, **({"imageDigest": digest} if digest else {})})
+    return {
+        "serviceRevisionArn": revision_arn(deployment),
+        "serviceArn": ecs_arn("service", *deployment["_service"]),
+        "clusterArn": ecs_arn("cluster", deployment["_service"][0]),
+        "taskDefinition": deployment["taskDefinition"],
+        "createdAt": deployment["createdAt"],
+        "containerImages": images,
+    }
+
+
 def refuse_other_controllers(update_service):
     def wrapped(data):
         cluster, name = IN_SERVICE.names
@@ -501,6 +581,8 @@ replace("UpdateService", lambda update: in_service(refuse_other_controllers(upda
 replace("DescribeServices", strict_describe_services)
 replace("ListServiceDeployments", lambda _: list_service_deployments)
 replace("DescribeServiceDeployments", lambda _: describe_service_deployments)
+replace("DescribeServiceRevisions", lambda _: describe_service_revisions)
+ecs._ACTION_MAP["StopServiceDeployment"] = stop_service_deployment
 
 
 # Times are told to the millisecond, so that what happens within a second has an order.
@@ -579,7 +661,21 @@ def mark_task_stopped_as_aws_does(task_arn, task, reason, stop_code, exit_code=N
     elif stop_code == "UserInitiated" and reason in BY_THE_SCHEDULER and task.get("_deployment_id"):
         reason = f"Scaling activity initiated by (deployment {task['_deployment_id']})"
         stop_code = "ServiceSchedulerInitiated"
-    return mark_task_stopped(task_arn, task, reason, stop_code, exit_code=exit_code)
+    has_stopped = mark_task_stopped(task_arn, task, reason, stop_code, exit_code=exit_code)
+    if has_stopped:
+        record("task", task=as_its_event_tells(task))
+    return has_stopped
+
+
+def as_its_event_tells(task):
+    """A task without what only DescribeTasks tells."""
+    told = {**ecs._sanitize(task), "updatedAt": task["stoppedAt"]}
+    told["containers"] = [without(container, "healthStatus") for container in told["containers"]]
+    return without(told, "healthStatus", "tags", "enableExecuteCommand")
+
+
+def without(fields, *names):
+    return {name: value for name, value in fields.items() if name not in names}
 
 
 def images_of(task):
@@ -590,7 +686,8 @@ ecs._mark_task_stopped = mark_task_stopped_as_aws_does
 
 
 # The emulator looks at every container ten times a second. Once a task has outlived its start, every other second is
-# enough, and leaves the processor to the functions.
+# enough, and leaves the processor to the functions. Where a container has a health check, the engine's answer counts:
+# the scheduler replaces a task that fails it.
 
 maybe_mark_stopped = ecs._maybe_mark_stopped
 
@@ -599,8 +696,39 @@ def look_at_times(task, docker_client=None):
     if task.get("_startup_stable"):
         if time.monotonic() < task.get("_next_look", 0):
             return
-        task["_next_look"] = time.monotonic() + 2
+        task["_next_look"] = time.monotonic() + (0.5 if health_checks_of(task) else 2)
     maybe_mark_stopped(task, docker_client)
+    if task.get("_startup_stable") and health_checks_of(task):
+        stop_if_unhealthy(task, docker_client or ecs._get_docker())
+
+
+def health_checks_of(task):
+    """The places of the containers that have one."""
+    if "_health_checks" not in task:
+        definition = ecs._task_defs.get(ecs._resolve_td_key(task["taskDefinitionArn"]), {})
+        containers = enumerate(definition.get("containerDefinitions", []))
+        task["_health_checks"] = [place for place, container in containers if container.get("healthCheck")]
+    return task["_health_checks"]
+
+
+def stop_if_unhealthy(task, docker_client):
+    places = dict(enumerate(list(task.get("_docker_ids") or [])))
+    if task.get("lastStatus") != "RUNNING" or task.get("desiredStatus") == "STOPPED":
+        return
+    is_unhealthy = False
+    for place in health_checks_of(task):
+        try:
+            state = docker_client.containers.get(places[place]).attrs["State"]
+        except Exception:
+            continue
+        health = state.get("Health", {}).get("Status", "unknown").upper()
+        task["containers"][place]["healthStatus"] = health
+        is_unhealthy = is_unhealthy or health == "UNHEALTHY"
+    reason = "Task failed container health checks"
+    stop = ecs._mark_task_stopped
+    if is_unhealthy and stop(task["taskArn"], task, reason, "ServiceSchedulerInitiated", exit_code=TERMINATED):
+        ecs._record_service_task_failure(task)
+        ecs._cleanup_task_resources(task, None)
 
 
 ecs._maybe_mark_stopped = look_at_times
@@ -689,6 +817,25 @@ for operations in (tagging._WRITERS, tagging._REMOVERS):
     operations["ecs"] = announce_tags(operations["ecs"], lambda _spec, arn, _change: arn)
 
 
+# CloudWatch. A change of an alarm's state is written to the journal, and has a time to the millisecond: whether an alarm
+# went off before or after a deployment is the question.
+
+record_history = cloudwatch._record_history
+
+
+def record_change_of_state(name, old_state, new_state, reason, alarm_type="MetricAlarm", reason_data=None):
+    record_history(name, old_state, new_state, reason, alarm_type, reason_data)
+    alarm = cloudwatch._alarms.get(name) or cloudwatch._composite_alarms.get(name)
+    if not alarm or old_state == new_state:
+        return
+    now = time.time()
+    alarm.update(StateUpdatedTimestamp=now, StateTransitionedTimestamp=now)
+    record("alarm", arn=alarm["AlarmArn"], state=new_state, reason=reason, before=old_state)
+
+
+cloudwatch._record_history = record_change_of_state
+
+
 # Permissions are checked against what a call names: the service, the family, the task or the log stream, not only the
 # cluster or the log group. Tasks are listed for those who may list all.
 
@@ -708,8 +855,11 @@ def resource_arn(service, method, path, headers, body, query_params, region, acc
         return "*"
     if "family" in request:
         return f"{prefix}:task-definition/{request['family']}:*"
-    if "serviceDeploymentArns" in request:
-        return next(iter(request["serviceDeploymentArns"]), "*")
+    if "serviceDeploymentArn" in request:
+        return request["serviceDeploymentArn"]
+    for named in ("serviceDeploymentArns", "serviceRevisionArns"):
+        if named in request:
+            return next(iter(request[named]), "*")
     kind, named = ("task", request["tasks"]) if "tasks" in request else ("service", request.get("services", []))
     name = request.get("service") or next(iter(named), None)
     if not name:

@@ -35,10 +35,14 @@ pub enum Behaviour {
     NeverPulls,
     /// Its image takes [`SLOW_PULL`] to pull; then it runs.
     Slow,
+    /// The pull of its image does not come to an end.
+    Stuck,
 }
 
 /// How long the pull of a slow image takes.
 pub const SLOW_PULL: Duration = Duration::from_secs(2);
+/// How long the pull of an image takes that is stuck: longer than anybody waits.
+pub const STUCK_PULL: Duration = Duration::from_secs(600);
 
 impl Behaviour {
     /// The label's value.
@@ -49,12 +53,13 @@ impl Behaviour {
             Self::OutOfMemory => "out-of-memory",
             Self::NeverPulls => "never-pulls",
             Self::Slow => "slow",
+            Self::Stuck => "stuck",
         }
     }
 
     /// The behaviour that a label asks for: healthy when it says nothing known.
     pub fn from_label(label: &str) -> Self {
-        let unhealthy = [Self::Crash, Self::OutOfMemory, Self::NeverPulls, Self::Slow];
+        let unhealthy = [Self::Crash, Self::OutOfMemory, Self::NeverPulls, Self::Slow, Self::Stuck];
         unhealthy.into_iter().find(|behaviour| behaviour.label() == label).unwrap_or_default()
     }
 }

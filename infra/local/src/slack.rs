@@ -119,9 +119,9 @@ impl Slack {
         self.screen.lock().messages.clone()
     }
 
-    /// The messages whose last version contains `text`.
+    /// The messages whose small print, as it is now, contains `text`.
     pub fn messages_about(&self, text: &str) -> Vec<Message> {
-        self.messages().into_iter().filter(|message| message.latest().to_string().contains(text)).collect()
+        self.messages().into_iter().filter(|message| message.foot().contains(text)).collect()
     }
 
     /// All requests whose body contains `text`, with their answers.
@@ -151,6 +151,12 @@ impl Message {
     /// What people see now.
     pub fn latest(&self) -> &Value {
         self.versions.last().unwrap_or(&Value::Null)
+    }
+
+    /// The small print at its end, by which each message is known: others may name the deployment too.
+    fn foot(&self) -> String {
+        let blocks = self.latest().get("blocks").and_then(Value::as_array);
+        blocks.and_then(|blocks| blocks.last()).unwrap_or(self.latest()).to_string()
     }
 
     /// What people see now, as text.

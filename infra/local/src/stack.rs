@@ -44,7 +44,7 @@ impl Stack {
         describe(aws).await
     }
 
-    /// The name in Lambda of a function (`deploy`, `notify`), which the template must have.
+    /// The name in Lambda of a function (such as `deploy`), which the template must have.
     pub fn function(&self, function: &str) -> Result<&str> {
         let mut letters = function.chars();
         let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();

@@ -36,15 +36,20 @@ impl Told {
         let version = record.get("version").and_then(Value::as_u64).context("a record without version")?;
         // The standard of events has none for what was not deployed.
         let has_event = text(&record, "state") != "skipped";
-        let about = |all: Vec<Value>| all.into_iter().filter(|it| it.to_string().contains(id)).collect::<Vec<_>>();
+        // The other side of a rollback names it too.
+        let about = |all: Vec<Value>, pointer: &str| {
+            let is_it = |it: &Value| it.pointer(pointer).and_then(Value::as_str).is_some_and(|of| of.starts_with(id));
+            all.into_iter().filter(is_it).collect::<Vec<_>>()
+        };
         let ends_with = |all: &[Value], pointer: &str, expected: Value| {
             all.last().and_then(|last| last.pointer(pointer)).is_some_and(|seen| *seen == expected)
         };
         // What topics and buses have accepted is still on its way.
         let (documents, chat, events) = cloud
             .wait_for(&format!("the last word on {id} to arrive"), || async {
-                let documents = about(cloud.announcements().await?);
-                let (chat, events) = (about(cloud.chat().await?), about(cloud.cdevents().await?));
+                let documents = about(cloud.announcements().await?, "/id");
+                let chat = about(cloud.chat().await?, "/id");
+                let events = about(cloud.cdevents().await?, "/detail/customData/id");
                 let have_arrived = ends_with(&documents, "/version", json!(version))
                     && ends_with(&chat, "/id", json!(format!("{id}-{version}")))
                     && (!has_event || ends_with(&events, "/detail/customData/version", json!(version)));
@@ -56,7 +61,7 @@ impl Told {
             })
             .await?;
         let lines = cloud.log("notify", id).await?;
-        let lines = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let lines = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok()).collect();
         let mut messages = cloud.slack.messages_about(id);
         let slack = messages.pop().with_context(|| format!("no message about {id}"))?;
         ensure!(messages.is_empty(), "more than one message about {id}: {slack:?} {messages:?}");
@@ -65,9 +70,12 @@ impl Told {
             documents,
             chat,
             events,
-            newrelic: cloud.newrelic.accepted_about(id),
-            webhook: cloud.webhook.accepted_about(id),
-            metrics: lines.filter(|line| line.get("_aws").is_some_and(Value::is_object)).collect(),
+            newrelic: about(cloud.newrelic.accepted_about(id), "/variables/changeTrackingEvent/groupId"),
+            webhook: about(cloud.webhook.accepted_about(id), "/data/id"),
+            metrics: about(lines, "/record")
+                .into_iter()
+                .filter(|line| line.get("_aws").is_some_and(Value::is_object))
+                .collect(),
             record,
         })
     }

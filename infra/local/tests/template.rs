@@ -71,8 +71,52 @@ fn an_event_that_no_invocation_could_handle_ends_in_the_rejects_queue() {
             rules += 1;
         }
     }
-    assert_eq!(rules, 3);
+    assert_eq!(rules, 8);
     assert_eq!(at(&template, "Resources/RejectsQueue/Properties/MessageRetentionPeriod"), 1_209_600, "14 days");
+}
+
+/// SAM names the rules that it makes of the functions' events by both.
+#[test]
+fn every_rule_may_put_into_the_rejects_queue_what_it_cannot_deliver() {
+    let template = template();
+    let mut rules = Vec::new();
+    for (name, function) in resources(&template, "AWS::Serverless::Function") {
+        for (event, rule) in at(function, "Properties/Events").as_mapping().unwrap() {
+            if at(rule, "Type") == "EventBridgeRule" {
+                rules.push(format!("!GetAtt {name}{}.Arn", event.as_str().unwrap()));
+            }
+        }
+    }
+    let statements = at(&template, "Resources/RejectsQueuePolicy/Properties/PolicyDocument/Statement");
+    let sources = at(&statements[0], "Condition/ArnEquals/aws:SourceArn").as_sequence().unwrap();
+    assert_eq!(sources.iter().map(intrinsic).collect::<Vec<_>>(), rules);
+}
+
+#[test]
+fn an_alarm_of_this_account_may_have_the_function_as_an_action() {
+    let template = template();
+    let permission = at(&template, "Resources/RollbackAlarmAction/Properties");
+    assert_eq!(at(permission, "Principal"), "lambda.alarms.cloudwatch.amazonaws.com");
+    assert_eq!(intrinsic(at(permission, "FunctionName")), "!Ref RollbackFunction");
+    assert_eq!(intrinsic(at(permission, "SourceAccount")), "!Ref AWS::AccountId");
+}
+
+/// A rule sees to it that a bad deployment is gone back from; nothing that any function may do destroys.
+#[test]
+fn no_function_may_delete_anything() {
+    let template = template();
+    for (name, role) in resources(&template, "AWS::IAM::Role") {
+        let statements = at(&at(role, "Properties/Policies")[0], "PolicyDocument/Statement");
+        for (_, statement) in conditional(statements) {
+            let actions = at(statement, "Action");
+            let actions = actions.as_sequence().cloned().unwrap_or_else(|| vec![actions.clone()]);
+            for action in actions {
+                let action = action.as_str().unwrap();
+                let does = action.split_once(':').unwrap().1;
+                assert!(!does.starts_with("Delete") && !does.contains('*'), "{name} may {action}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -83,6 +127,7 @@ fn what_a_schedule_cannot_deliver_is_neither_tried_again_nor_kept() {
     for (function, event, parameter, often) in [
         ("DeployFunction", "Sweep", "SweepSchedule", "rate(5 minutes)"),
         ("NotifyFunction", "Look", "LookSchedule", "rate(1 minute)"),
+        ("RollbackFunction", "Watch", "WatchSchedule", "rate(1 minute)"),
     ] {
         let function = at(&template, &format!("Resources/{function}"));
         let schedule = at(function, &format!("Properties/Events/{event}/Properties"));
@@ -224,7 +269,14 @@ fn the_indexes_hold_what_they_are_asked_for() {
             format!("{}: {} {projection}", at(index, "IndexName").as_str().unwrap(), keys.join(" "))
         })
         .collect();
-    assert_eq!(found, ["open: open id INCLUDE", "days: day id ALL", "good: good id ALL", "live: live pk ALL"]);
+    let expected = [
+        "open: open id INCLUDE",
+        "days: day id ALL",
+        "good: good id ALL",
+        "live: live pk ALL",
+        "watch: watch pk KEYS_ONLY",
+    ];
+    assert_eq!(found, expected);
     let included = at(&indexes[0], "Projection/NonKeyAttributes");
     assert_eq!(included, &serde_yaml_ng::from_str::<Value>("[ecs_deployment_id]").unwrap());
     // Each key is declared, and all of them are texts.
@@ -232,7 +284,7 @@ fn the_indexes_hold_what_they_are_asked_for() {
     assert!(declared.iter().all(|attribute| at(attribute, "AttributeType") == "S"), "{declared:?}");
     let mut declared: Vec<String> = declared.iter().map(name_of).collect();
     declared.sort();
-    assert_eq!(declared, ["day", "good", "id", "live", "open", "pk", "sk"]);
+    assert_eq!(declared, ["day", "good", "id", "live", "open", "pk", "sk", "watch"]);
     assert_eq!(at(table, "BillingMode"), "PAY_PER_REQUEST", "no index has a capacity of its own to run out of");
 }
 
@@ -268,9 +320,9 @@ fn every_function_of_the_workspace_is_in_the_template() {
 /// [event patterns](https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-event-patterns.html).
 fn matches(pattern: &Value, event: Option<&Value>) -> bool {
     match pattern {
-        Value::Mapping(fields) => fields.iter().all(|(name, pattern)| {
-            let name = name.as_str().unwrap();
-            matches(pattern, event.and_then(|event| event.get(name)))
+        Value::Mapping(fields) => fields.iter().all(|(name, pattern)| match name.as_str().unwrap() {
+            "$or" => pattern.as_sequence().unwrap().iter().any(|pattern| matches(pattern, event)),
+            name => matches(pattern, event.and_then(|event| event.get(name))),
         }),
         Value::Sequence(alternatives) => match event {
             Some(Value::Sequence(values)) => values.iter().any(|value| matches_one_of(alternatives, Some(value))),
@@ -286,7 +338,7 @@ fn matches_one_of(alternatives: &[Value], value: Option<&Value>) -> bool {
             assert_eq!(operator.len(), 1, "{operator:?}");
             let (name, operand) = operator.iter().next().unwrap();
             match name.as_str().unwrap() {
-                "anything-but" => value.is_some_and(|value| value != operand),
+                "anything-but" => value.is_some() && !matches_one_of(&listed(operand), value),
                 "prefix" => value.and_then(Value::as_str).is_some_and(|v| v.starts_with(operand.as_str().unwrap())),
                 _ => panic!("no operator known in {operator:?}"),
             }
@@ -295,9 +347,17 @@ fn matches_one_of(alternatives: &[Value], value: Option<&Value>) -> bool {
     })
 }
 
-/// How an event gets to a function, in the words of the README: by a rule (`yes`), as the input of its `schedule`, or
-/// not at all (`no`).
+/// An operand, which may be one or a list of them.
+fn listed(operand: &Value) -> Vec<Value> {
+    operand.as_sequence().cloned().unwrap_or_else(|| vec![operand.clone()])
+}
+
+/// How an event gets to a function, in the words of the README: by a rule (`yes`), as the input of its `schedule`, as an
+/// alarm's `action`, or not at all (`no`).
 fn way_to(function: &Value, event: &Value) -> &'static str {
+    if event.get("alarmData").is_some() {
+        return "action";
+    }
     for rule in at(function, "Properties/Events").as_mapping().unwrap().values() {
         if at(rule, "Type") == "Schedule" {
             let input: Value = serde_yaml_ng::from_str(at(rule, "Properties/Input").as_str().unwrap()).unwrap();
@@ -311,26 +371,42 @@ fn way_to(function: &Value, event: &Value) -> &'static str {
     "no"
 }
 
+/// The rows of a table of the README: the first cell of each, and all its cells.
+fn rows(section: &str) -> impl Iterator<Item = (&str, Vec<&str>)> {
+    section.lines().filter_map(|line| {
+        let name = line.strip_prefix("| `")?.split_once('`')?.0;
+        Some((name, line.split('|').map(str::trim).collect()))
+    })
+}
+
 #[test]
 fn the_rules_let_through_what_the_readme_of_the_events_says() {
     let template = template();
-    let readme = fs::read_to_string(root().join("events/README.md")).unwrap();
-    let mut checked = 0;
-    for entry in fs::read_dir(root().join("events")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_none_or(|extension| extension != "json") {
-            continue;
+    let folder = root().join("events");
+    let readme = fs::read_to_string(folder.join("README.md")).unwrap();
+    let mut told = Vec::new();
+    for section in readme.split("\n## For `").skip(1) {
+        let (function, section) = section.split_once('`').unwrap();
+        let (section, _) = section.split_once("\n## ").unwrap_or((section, ""));
+        let mut functions = resources(&template, "AWS::Serverless::Function");
+        let function = functions.find(|(_, it)| at(it, "Metadata/BuildProperties/Binary") == function).unwrap().1;
+        for (name, cells) in rows(section) {
+            let files = [name.to_owned(), format!("ecr-image-action-{name}")];
+            let file = files.into_iter().find(|file| folder.join(format!("{file}.json")).exists());
+            let file = file.unwrap_or_else(|| panic!("events/README.md tells of {name}, which is not there"));
+            let event = fs::read_to_string(folder.join(format!("{file}.json"))).unwrap();
+            let event: Value = serde_yaml_ng::from_str(&event).unwrap();
+            assert_eq!(cells[4], way_to(function, &event), "{file}");
+            told.push(file);
         }
-        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        let short = name.strip_prefix("ecr-image-action-").unwrap_or(&name);
-        let row = readme.lines().find(|line| line.starts_with(&format!("| `{short}` |")));
-        let row = row.unwrap_or_else(|| panic!("events/README.md has no row for {short}"));
-        let said = row.split('|').nth(4).unwrap().trim();
-        let is_for_notify = name.starts_with("ecs-") || name == "tidegate-report";
-        let function = if is_for_notify { "Resources/NotifyFunction" } else { "Resources/DeployFunction" };
-        let event: Value = serde_yaml_ng::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-        assert_eq!(said, way_to(at(&template, function), &event), "{name}");
-        checked += 1;
     }
-    assert!(checked >= 27, "only {checked} events were checked");
+    told.sort();
+    told.dedup();
+    let mut there: Vec<String> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .filter_map(|name| Some(name.strip_suffix(".json")?.to_owned()))
+        .collect();
+    there.sort();
+    assert_eq!(told, there, "what there is is told of, and the other way round");
 }

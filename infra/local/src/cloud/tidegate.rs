@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use axum::http::Method;
 use serde_json::{Map, Value, json};
 
-use super::{ANNOUNCEMENTS, CHAT, Cloud, EVENTS, LOOK, SWEEP};
+use super::{ANNOUNCEMENTS, CHAT, Cloud, EVENTS, LOOK, SWEEP, WATCH};
 use crate::aws::{ACCOUNT, REGION};
 use crate::json::{list, text};
 use crate::{explain, listeners};
@@ -104,7 +104,7 @@ impl Cloud {
         .await
     }
 
-    /// The decisions that a function (`deploy`, `notify`) logged, oldest first.
+    /// The decisions that a function (such as `deploy`) logged, oldest first.
     pub async fn decisions(&self, function: &str) -> Result<Vec<Value>> {
         let mut lines = self.log_lines_with(function, "decision").await?;
         lines.retain(|line| line.get("message").is_some_and(|m| m == "decision"));
@@ -162,6 +162,11 @@ impl Cloud {
     /// Wakes the notify function with what its schedule wakes it with, and waits for its response.
     pub async fn look(&self) -> Result<Value> {
         self.invoke("notify", &self.input_of(LOOK).await?).await
+    }
+
+    /// Wakes the rollback function with what its schedule wakes it with, and waits for its response.
+    pub async fn watch(&self) -> Result<Value> {
+        self.invoke("rollback", &self.input_of(WATCH).await?).await
     }
 
     /// What a schedule wakes its function with.

@@ -74,11 +74,12 @@ fn unescaped(text: &str) -> String {
     text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 }
 
-const EMOJI: [(&str, &str); 6] = [
+const EMOJI: [(&str, &str); 7] = [
     (":fast_forward:", "⏩"),
     (":hourglass_flowing_sand:", "⏳"),
     (":no_entry_sign:", "🚫"),
     (":rewind:", "⏪"),
+    (":rotating_light:", "🚨"),
     (":white_check_mark:", "✅"),
     (":x:", "❌"),
 ];

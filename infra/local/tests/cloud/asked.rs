@@ -12,7 +12,7 @@ use crate::scenario;
 #[test]
 fn the_indexes_answer_what_people_ask() -> Result<()> {
     scenario(|cloud| async move {
-        let ledger = Follower::steady(cloud, "ledger").await?;
+        let ledger = Follower::tagged(cloud, "ledger", &[("follow", "tag:develop"), ("bake", "0")]).await?;
         let ours = |items: Vec<Value>| -> Vec<Value> {
             items.into_iter().filter(|item| item["pk"] == "SERVICE#staging/ledger").collect()
         };
@@ -31,7 +31,7 @@ fn the_indexes_answer_what_people_ask() -> Result<()> {
         cloud.wait_until_steady(CLUSTER, "ledger").await?;
         let bad = ledger.push("1.1.0", Behaviour::NeverPulls).await?;
         let failed = ledger.wait_until(&bad, "failed").await?;
-        cloud.tag(CLUSTER, "ledger", "tidegate:hold", "stocktaking").await?;
+        cloud.tag(CLUSTER, "ledger", &[("tidegate:hold", "stocktaking")]).await?;
         let held = ledger.push("1.2.0", Behaviour::Healthy).await?;
         ledger.wait_until(&held, "skipped").await?;
         for record in [&live, &failed] {
@@ -108,7 +108,7 @@ fn notify_answers_questions_and_does_nothing() -> Result<()> {
         let counts = &report["services"][0]["counts"];
         let expected = json!({
             "deployments": 2, "by_others": 1, "succeeded": 2, "rolled_back": 0, "failed_before_serving": 1,
-            "superseded": 0,
+            "superseded": 0, "brought_back": 0,
         });
         assert_eq!(*counts, expected, "{report:#}");
         let table = answer["text"].as_str().unwrap_or_default();

@@ -283,9 +283,11 @@ fn a_deployment_leaves_the_number_of_tasks_alone() -> Result<()> {
 #[test]
 fn an_event_that_cannot_be_read_is_rejected_once_with_its_cause() -> Result<()> {
     scenario(|cloud| async move {
-        for (function, source, kind) in
-            [("deploy", "aws.ecr", "ECR Image Action"), ("notify", "aws.ecs", "ECS Deployment State Change")]
-        {
+        for (function, source, kind) in [
+            ("deploy", "aws.ecr", "ECR Image Action"),
+            ("notify", "aws.ecs", "ECS Deployment State Change"),
+            ("rollback", "tidegate", "Rollback"),
+        ] {
             let id = format!("malformed-{function}");
             let event = json!({
                 "version": "0", "id": id, "source": source, "detail-type": kind, "time": "2026-11-02T09:14:07Z",

@@ -222,9 +222,19 @@ pub(crate) fn commit(version: &str) -> String {
 pub(crate) fn without_telling(record: &Value) -> Value {
     let mut record = record.clone();
     if let Some(record) = record.as_object_mut() {
-        let beside = ["open", "progress", "provenance", "provenance_from", "tag_from", "tell_after", "telling_until"];
+        let beside = [
+            "metrics_counted",
+            "open",
+            "progress",
+            "provenance",
+            "provenance_from",
+            "tag_from",
+            "tell_after",
+            "telling_until",
+        ];
         record.retain(|name, _| {
-            !name.starts_with("slack_") && !name.ends_with("_told") && !beside.contains(&name.as_str())
+            let is_of_telling = name.starts_with("slack_") || name.starts_with("link") || name.ends_with("_told");
+            !is_of_telling && !beside.contains(&name.as_str())
         });
     }
     record

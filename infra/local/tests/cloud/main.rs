@@ -15,6 +15,7 @@ mod failures;
 mod follower;
 mod look;
 mod policies;
+mod rollback;
 mod smoke;
 mod sweep;
 mod telling;

@@ -91,7 +91,7 @@ fn a_service_in_mode_notify_is_told_of_and_not_deployed() -> Result<()> {
         assert_eq!((skipped.len(), &skipped[0]["digest"]), (1, &json!(digest)));
         assert_eq!((lightship.revisions().await?, lightship.deployments().await?), (1, 1));
 
-        cloud.tag(CLUSTER, "lightship", "tidegate:mode", "auto").await?;
+        cloud.tag(CLUSTER, "lightship", &[("tidegate:mode", "auto")]).await?;
         lightship.wait_until_live(&digest).await?;
         Ok(())
     })

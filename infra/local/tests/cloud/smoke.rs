@@ -6,6 +6,7 @@ mod ecs;
 mod functions;
 mod others;
 mod policies;
+mod rollbacks;
 mod rollouts;
 
 use anyhow::{Context as _, Result};

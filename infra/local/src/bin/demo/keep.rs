@@ -81,6 +81,11 @@ fn instructions(cloud: &Cloud) -> Result<String> {
     aws dynamodb query --table-name {table} --key-condition-expression 'pk = :pk' --expression-attribute-values '{{\":pk\":{{\"S\":\"SERVICE#staging/web\"}}}}'
     aws logs filter-log-events --log-group-name /aws/lambda/{deploy} --query 'events[].message' --output text
 
+  Take a release back, by an alarm or by hand, and let it out again (with the same variables):
+    aws cloudwatch set-alarm-state --alarm-name tides-web-5xx --state-value ALARM --state-reason 'by hand'
+    aws events put-events --entries '[{{\"Source\":\"tidegate\",\"DetailType\":\"Rollback\",\"Detail\":\"{{\\\"service\\\":\\\"production/web\\\",\\\"reason\\\":\\\"by hand\\\",\\\"actor\\\":\\\"me\\\"}}\"}}]'
+    aws events put-events --entries '[{{\"Source\":\"tidegate\",\"DetailType\":\"Release\",\"Detail\":\"{{\\\"service\\\":\\\"production/web\\\",\\\"digest\\\":\\\"sha256:…\\\"}}\"}}]'
+
   The emulator's log: {}
   What Slack shows from now on:",
         log.display()

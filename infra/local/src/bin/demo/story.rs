@@ -1,6 +1,7 @@
 //! The story: a few services, a few pushes, and what Tidegate makes of them. Every step is checked.
 
 mod everyone;
+mod rollback;
 
 use std::fmt::Debug;
 
@@ -40,11 +41,12 @@ impl<'a> Story<'a> {
         self.release(&develop).await?;
         self.nobody_follows().await?;
         self.same_event_twice(&develop.digest()).await?;
-        self.bad_image(&develop.digest()).await?;
-        let held = self.hold(&develop.digest()).await?;
-        self.why_not(&held).await?;
-        self.hold_goes(&held).await?;
+        let bad = self.bad_image(&develop.digest()).await?;
+        let fixed = self.hold(&bad).await?;
+        self.why_not(&fixed).await?;
+        self.hold_goes(&fixed).await?;
         self.lost_event().await?;
+        self.turns_bad(&fixed).await?;
         self.history().await?;
         self.measures().await
     }
@@ -186,48 +188,14 @@ impl<'a> Story<'a> {
         self.check("nothing was registered, rolled out or recorded again", &before, &after)
     }
 
-    async fn bad_image(&mut self, good: &str) -> Result<()> {
-        self.chapter("CI pushes a bad image: its tasks exit as soon as they start");
-        let image = Image::build(SOURCE, "1.5.0", "b4dc0ffee1d2c3b4a5968778695a4b3c2d1e0f90", Behaviour::Crash)?;
-        let digest = self.cloud.push("tides/web", "develop", &image).await?;
-        let decision = self.decision(&digest, "develop", "staging/web").await?;
-        self.say_decision(&decision);
-        let record = self.cloud.wait_for_record("staging", "web", &digest, "failed").await?;
-        self.say("outcome", &format!("{}: {}", text(&record, "state"), text(&record, "reason")));
-        self.report.document("The record", &record);
-        let told = Told::of(self.cloud, &record).await?;
-        self.say("Slack", &format!("in {}, with its thread:", told.slack.channel));
-        self.quote(&told.slack.thread());
-        self.diagnosis(&told).await?;
-        self.everyone_else(&told)?;
-        self.cloud.wait_until_steady("staging", "web").await?;
-        let history = self.cloud.history("staging", "web").await?;
-        let proven = history.iter().find(|record| record["digest"] == good).context("the good record is gone")?;
-        let expected = vec![(text(proven, "revision_to").to_owned(), 2)];
-        let running = self.cloud.running("staging", "web").await?;
-        self.check("ECS went back: the old revision serves with all its tasks", &expected, &running)?;
-        self.check("its record still says what became of it", &json!("succeeded"), &proven["state"])?;
-
-        let before = self.count("staging", "web").await?;
-        let event = self.event(&digest, "develop").await?;
-        self.cloud.deliver("deploy", &event).await?;
-        let decisions = self.decisions(&digest, "develop", "staging/web", 2).await?;
-        let replayed = decisions.last().context("no decision")?;
-        self.say("replay", "the event of the bad push is delivered again");
-        self.say_decision(replayed);
-        self.check("the bad image is not deployed a second time", &json!("skip"), &replayed["action"])?;
-        let expected = (before.0, before.1, before.2 + 1);
-        self.check("nothing moved, and the decision is on record", &expected, &self.count("staging", "web").await?)
-    }
-
-    /// Returns the digest that is not deployed. Production runs `released`.
-    async fn hold(&mut self, released: &str) -> Result<String> {
-        self.chapter("Somebody holds production, and then CI pushes tides/web:master");
-        self.cloud.tag("production", "web", "tidegate:hold", "load test, ask Ana").await?;
-        self.say("tag", "production/web   tidegate:hold = load test, ask Ana");
+    /// Returns the digest that is not deployed. The tag that production follows points to `bad`.
+    async fn hold(&mut self, bad: &str) -> Result<String> {
+        self.chapter("Somebody holds production, and then CI pushes the fix as tides/web:master");
+        self.cloud.tag("production", "web", &[("tidegate:hold", "incident 42, ask Ana")]).await?;
+        self.say("tag", "production/web   tidegate:hold = incident 42, ask Ana");
         // Its event leads to a look at the service, which is over before there is something new to see.
-        self.decisions(released, "master", "production/web", 2).await?;
-        let image = Image::build(SOURCE, "1.4.1", "3e9d0c7b8a6f5e4d3c2b1a09f8e7d6c5b4a39281", Behaviour::Healthy)?;
+        self.decisions(bad, "master", "production/web", 3).await?;
+        let image = Image::build(SOURCE, "1.5.1", "3e9d0c7b8a6f5e4d3c2b1a09f8e7d6c5b4a39281", Behaviour::Healthy)?;
         let digest = self.cloud.push("tides/web", "master", &image).await?;
         self.say("push", &format!("{} as tides/web:master", short(&digest)));
         let decision = self.decision(&digest, "master", "production/web").await?;
@@ -239,7 +207,7 @@ impl<'a> Story<'a> {
         let message = self.cloud.wait_for_message(text(&record, "id"), "not deployed").await?;
         self.say("Slack", &format!("in {}:", message.channel));
         self.quote(&message.thread());
-        self.check("who waits for it reads why", &true, &message.rendered().contains("load test, ask Ana"))?;
+        self.check("who waits for it reads why", &true, &message.rendered().contains("incident 42, ask Ana"))?;
         Ok(digest)
     }
 
@@ -259,7 +227,7 @@ impl<'a> Story<'a> {
     }
 
     async fn hold_goes(&mut self, held: &str) -> Result<()> {
-        self.chapter("The hold goes");
+        self.chapter("The hold goes, and the fix goes live");
         let before = self.count("production", "web").await?;
         self.cloud.untag("production", "web", "tidegate:hold").await?;
         self.say("tag", "production/web   tidegate:hold is removed");
@@ -320,12 +288,16 @@ impl<'a> Story<'a> {
         let expected = [
             "production/web external succeeded",
             "production/web push succeeded",
+            "production/web push failed",
+            "production/web push skipped",
+            "production/web tags skipped",
             "production/web push skipped",
             "production/web tags succeeded",
+            "production/web push rolled_back",
+            "production/web rollback succeeded",
+            "production/web push skipped",
             "staging/web external succeeded",
             "staging/web push succeeded",
-            "staging/web push failed",
-            "staging/web push skipped",
             "staging/worker external succeeded",
             "staging/worker sweep succeeded",
         ];

@@ -51,7 +51,13 @@ fn read(path: &Path) -> Result<Value> {
 
 /// The function that such events are for, in the rules of `infra/template.yaml`.
 fn function_for(event: &Value) -> &'static str {
-    if text(event, "source") == "aws.ecs" { "notify" } else { "deploy" }
+    match (text(event, "source"), text(event, "detail-type")) {
+        ("aws.ecs", "ECS Task State Change") | ("aws.cloudwatch", _) | ("tidegate", "Rollback") => "rollback",
+        ("aws.ecs", _) => "notify",
+        // What SNS wraps is an alarm.
+        _ if event.get("Records").is_some() => "rollback",
+        _ => "deploy",
+    }
 }
 
 /// A cloud with the demo's services, all of them behind the tag that they follow: its image was pushed before they were
@@ -91,11 +97,16 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn events_of_ecs_are_for_notify_and_others_for_deploy() {
-        assert_eq!(function_for(&json!({ "source": "aws.ecs" })), "notify");
+    fn each_event_is_for_the_function_that_its_rule_wakes() {
+        let of = |source: &str, kind: &str| function_for(&json!({ "source": source, "detail-type": kind }));
+        assert_eq!(of("aws.ecs", "ECS Deployment State Change"), "notify");
+        assert_eq!(of("aws.ecs", "ECS Task State Change"), "rollback");
+        assert_eq!(of("tidegate", "Rollback"), "rollback");
         for source in ["aws.ecr", "aws.tag", "tidegate", "aws.s3"] {
-            assert_eq!(function_for(&json!({ "source": source })), "deploy", "{source}");
+            assert_eq!(of(source, "Release"), "deploy", "{source}");
         }
+        assert_eq!(function_for(&json!({ "source": "aws.cloudwatch", "alarmData": {} })), "rollback");
+        assert_eq!(function_for(&json!({ "Records": [{ "Sns": {} }] })), "rollback");
         assert_eq!(function_for(&json!("no event")), "deploy");
     }
 

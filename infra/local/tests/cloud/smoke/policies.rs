@@ -112,6 +112,67 @@ fn the_policy_of_notify_is_enough_to_find_out_and_tell_and_no_more() -> Result<(
     })
 }
 
+/// The same of `tidegate-rollback`: it may bring a release back, and tells nobody.
+#[test]
+fn the_policy_of_rollback_is_enough_to_go_back_and_no_more() -> Result<()> {
+    scenario(|cloud| async move {
+        let ship = Ship::launch(cloud, "smoke-goes-back", Behaviour::Healthy).await?;
+        let deployment = ship.deployment().await?;
+        ship.wait_for(&deployment, "COMPLETED").await?;
+        let rollout = ship.service_deployments(&json!({})).await?[0].clone();
+        let (arn, revision) = (&rollout["serviceDeploymentArn"], &rollout["targetServiceRevisionArn"]);
+        let table = cloud.stack.output("TableName")?;
+        let item = json!({ "TableName": table, "Key": { "pk": { "S": "SMOKE" }, "sk": { "S": "gone" } } });
+        let put = json!({ "TableName": table, "Item": { "pk": { "S": "SMOKE" }, "sk": { "S": "rollback" } } });
+        let in_index = |index: &str, attribute: &str| {
+            json!({
+                "TableName": table, "IndexName": index, "KeyConditionExpression": "#a = :a",
+                "ExpressionAttributeNames": { "#a": attribute }, "ExpressionAttributeValues": { ":a": { "S": "none" } },
+            })
+        };
+        let service = json!({ "cluster": "smoke", "service": "smoke-goes-back" });
+        let calls = [
+            ("resourcegroupstaggingapi", "get_resources", json!({ "ResourceTypeFilters": ["ecs:service"] }), ""),
+            ("ecs", "describe_services", json!({ "cluster": "smoke", "services": ["smoke-goes-back"] }), ""),
+            ("ecs", "list_service_deployments", service.clone(), ""),
+            ("ecs", "describe_service_deployments", json!({ "serviceDeploymentArns": [arn] }), ""),
+            ("ecs", "stop_service_deployment", json!({ "serviceDeploymentArn": arn }), "ConflictException"),
+            ("ecs", "describe_service_revisions", json!({ "serviceRevisionArns": [revision] }), ""),
+            ("ecs", "update_service", service.clone(), ""),
+            ("ecs", "delete_service", service, "AccessDeniedException"),
+            ("ecs", "list_tasks", json!({ "cluster": "smoke", "serviceName": "smoke-goes-back" }), ""),
+            ("ecs", "describe_tasks", json!({ "cluster": "smoke", "tasks": ["gone"] }), ""),
+            ("ecs", "stop_task", json!({ "cluster": "smoke", "task": "gone" }), "AccessDeniedException"),
+            ("ecs", "describe_task_definition", json!({ "taskDefinition": "smoke-goes-back" }), ""),
+            (
+                "ecs",
+                "deregister_task_definition",
+                json!({ "taskDefinition": "smoke-goes-back:1" }),
+                "AccessDeniedException",
+            ),
+            ("ecr", "describe_images", json!({ "repositoryName": "smoke-goes-back" }), ""),
+            ("cloudwatch", "describe_alarms", json!({ "AlarmNames": ["smoke-looks"] }), ""),
+            (
+                "cloudwatch",
+                "set_alarm_state",
+                json!({ "AlarmName": "smoke-looks", "StateValue": "OK", "StateReason": "no" }),
+                "AccessDeniedException",
+            ),
+            ("dynamodb", "get_item", item.clone(), ""),
+            ("dynamodb", "put_item", put, ""),
+            ("dynamodb", "query", in_index("watch", "watch"), ""),
+            ("dynamodb", "query", in_index("good", "good"), ""),
+            ("dynamodb", "query", in_index("days", "day"), "AccessDeniedException"),
+            ("dynamodb", "delete_item", item, "AccessDeniedException"),
+            ("ssm", "get_parameter", json!({ "Name": SLACK_SECRET }), "AccessDeniedException"),
+        ];
+        let expected: Vec<_> = calls.iter().map(|(_, name, _, code)| format!("{name} {code}")).collect();
+        let answers = answers_to(cloud, "RollbackRole", "rollback", &json!(calls)).await?;
+        assert_eq!(answers, expected);
+        Ok(())
+    })
+}
+
 /// Calls operations and prints each with the error it answers. The emulator checks the signatures of everyone but the
 /// account's root, so this is left to the SDK that came with it.
 const CALLS: &str = r#"

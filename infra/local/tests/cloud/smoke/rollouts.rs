@@ -12,23 +12,36 @@ use crate::scenario;
 
 /// A service with a sidecar and the circuit breaker, called like its family, repository and log group.
 pub(super) struct Ship {
-    cloud: &'static Cloud,
+    pub(super) cloud: &'static Cloud,
     name: &'static str,
+    has_health_check: bool,
 }
 
 impl Ship {
     /// Creates the service with an image that behaves like this.
     pub(super) async fn launch(cloud: &'static Cloud, name: &'static str, behaviour: Behaviour) -> Result<Self> {
-        let ship = Self { cloud, name };
+        let ship = Self { cloud, name, has_health_check: false };
+        ship.start(behaviour).await?;
+        Ok(ship)
+    }
+
+    /// As [`Self::launch`], healthy and with a health check.
+    pub(super) async fn checked(cloud: &'static Cloud, name: &'static str) -> Result<Self> {
+        let ship = Self { cloud, name, has_health_check: true };
+        ship.start(Behaviour::Healthy).await?;
+        Ok(ship)
+    }
+
+    async fn start(&self, behaviour: Behaviour) -> Result<()> {
+        let (cloud, name) = (self.cloud, self.name);
         cloud.create_repository(name).await?;
-        let task_definition = ship.revision("1.0.0", behaviour).await?;
+        let task_definition = self.revision("1.0.0", behaviour).await?;
         cloud
             .create_service(&json!({
                 "cluster": "smoke", "serviceName": name, "taskDefinition": task_definition, "desiredCount": 1,
                 "deploymentConfiguration": { "deploymentCircuitBreaker": { "enable": true, "rollback": true } },
             }))
-            .await?;
-        Ok(ship)
+            .await
     }
 
     /// Pushes an image and registers a revision with it.
@@ -41,14 +54,17 @@ impl Ship {
                 "logConfiguration": fleet::logs(self.name),
             })
         };
-        let app = container("app", &format!("{}/{}@{digest}", registry::host(), self.name), true);
+        let mut app = container("app", &format!("{}/{}@{digest}", registry::host(), self.name), true);
+        if self.has_health_check {
+            app["healthCheck"] = json!({ "command": ["CMD", "/app", "health"] });
+        }
         let sidecar = container("sidecar", "public.ecr.aws/nginx/nginx:1.29", false);
         let document = json!({ "family": self.name, "containerDefinitions": [sidecar, app] });
         self.cloud.register(&document).await
     }
 
     /// Rolls out a new image, and returns the id of the deployment.
-    async fn refit(&self, version: &str, behaviour: Behaviour) -> Result<String> {
+    pub(super) async fn refit(&self, version: &str, behaviour: Behaviour) -> Result<String> {
         let task_definition = self.revision(version, behaviour).await?;
         let update = json!({ "cluster": "smoke", "service": self.name, "taskDefinition": task_definition });
         let updated = self.cloud.aws.ecs("UpdateService", &update).await?;
@@ -71,7 +87,7 @@ impl Ship {
     }
 
     /// What became of the tasks that a deployment has started and that have stopped.
-    async fn stopped(&self, deployment: &str) -> Result<Vec<Value>> {
+    pub(super) async fn stopped(&self, deployment: &str) -> Result<Vec<Value>> {
         let stopped = json!({ "cluster": "smoke", "startedBy": deployment, "desiredStatus": "STOPPED" });
         let listed = self.cloud.aws.ecs("ListTasks", &stopped).await?;
         let input = json!({ "cluster": "smoke", "tasks": listed["taskArns"] });

@@ -109,7 +109,7 @@ impl Story<'_> {
             counts.push(format!("{}/{} {live} {failed}", text(service, "cluster"), text(service, "service")));
         }
         counts.sort();
-        let expected = ["production/web 3 0", "staging/web 2 1", "staging/worker 2 0"].map(str::to_owned).to_vec();
+        let expected = ["production/web 4 1", "staging/web 2 0", "staging/worker 2 0"].map(str::to_owned).to_vec();
         self.check("what went live and what never did is counted", &expected, &counts)
     }
 }
