@@ -127,12 +127,24 @@ impl Ecs {
         Ok(services.into_iter().next())
     }
 
+    /// `service` in a view that shows the deployment `newest`, as far as asking once more helps: what was written down
+    /// after ECS had answered is not in that answer. `None` where the service is gone since.
+    ///
+    /// # Errors
+    /// As [`describe_services`](Self::describe_services).
+    pub async fn showing(&self, service: Service, newest: Option<&str>) -> Result<Option<Service>, Error> {
+        match newest.is_some_and(|id| service.deployment(id).is_none()) {
+            true => self.describe_service(&service.id).await,
+            false => Ok(Some(service)),
+        }
+    }
+
     /// `DescribeTaskDefinition` with tags, for the ARN of a revision, or a family's name, which means its newest
-    /// active revision.
+    /// active revision. `None` where it was deleted, which ECS calls a `ClientException`.
     ///
     /// # Errors
     /// [`Error::Aws`]; [`Error::Answer`].
-    pub async fn describe_task_definition(&self, id: &str) -> Result<TaskDefinition, Error> {
+    pub async fn describe_task_definition(&self, id: &str) -> Result<Option<TaskDefinition>, Error> {
         const OPERATION: &str = "DescribeTaskDefinition";
         let call = |wire| async {
             self.client
@@ -146,8 +158,10 @@ impl Ecs {
                 .map_err(|error| from_sdk(OPERATION, id, &error))
                 .map(drop)
         };
-        let answer = self.call(&self.pace.describe_task_definition, OPERATION, id, call).await?;
-        TaskDefinition::from_answer(OPERATION, id, answer)
+        match self.call(&self.pace.describe_task_definition, OPERATION, id, call).await {
+            Err(error) if error.code() == Some("ClientException") => Ok(None),
+            answered => TaskDefinition::from_answer(OPERATION, id, answered?).map(Some),
+        }
     }
 
     /// `RegisterTaskDefinition` of `draft` in `family`.

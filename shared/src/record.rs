@@ -503,7 +503,7 @@ pub(crate) mod tests {
         }
     }
 
-    const ALL: [State; 7] = [
+    pub(crate) const ALL: [State; 7] = [
         State::Intended,
         State::Rolling,
         State::Succeeded,

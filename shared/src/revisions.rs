@@ -47,7 +47,7 @@ impl<'a> Revisions<'a> {
         if let Some(known) = newest.or_else(|| family.others.get(arn).cloned()) {
             return Ok(Some(known));
         }
-        let other = self.describe(arn).await?;
+        let other = self.ecs.describe_task_definition(arn).await?;
         if let Some(other) = &other {
             family.others.insert(arn.to_owned(), other.clone());
         }
@@ -56,20 +56,10 @@ impl<'a> Revisions<'a> {
 
     async fn read(&self, family: &mut Family, arn: &str) -> Result<(), Error> {
         if !family.is_read {
-            family.newest = self.describe(family_of(arn)).await?;
+            family.newest = self.ecs.describe_task_definition(family_of(arn)).await?;
             family.is_read = true;
         }
         Ok(())
-    }
-
-    /// A revision by its ARN, or a family's newest active one; `None` where there is none, which ECS calls a
-    /// `ClientException`.
-    async fn describe(&self, id: &str) -> Result<Option<TaskDefinition>, Error> {
-        match self.ecs.describe_task_definition(id).await {
-            Ok(revision) => Ok(Some(revision)),
-            Err(error) if error.code() == Some("ClientException") => Ok(None),
-            Err(error) => Err(error),
-        }
     }
 
     /// The revision that holds `draft`: the family's newest where that is the same document, else a new one.

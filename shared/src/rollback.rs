@@ -199,14 +199,9 @@ impl Rollbacker {
         };
         let view = join3(self.ecs.describe_service(id), self.store.history(id), Box::pin(stopped)).await;
         let (service, history, tasks) = (view.0?, view.1?, view.2?);
-        let Some(mut service) = service else { return Ok(None) };
+        let Some(service) = service else { return Ok(None) };
         let newest = history.current().and_then(|record| record.ecs_deployment_id.as_deref());
-        if newest.is_some_and(|id| service.deployment(id).is_none()) {
-            match self.ecs.describe_service(id).await? {
-                Some(now) => service = now,
-                None => return Ok(None),
-            }
-        }
+        let Some(service) = self.ecs.showing(service, newest).await? else { return Ok(None) };
         let mut seen = Seen { service, history, alarms: BTreeMap::new(), tasks: tasks.unwrap_or_default() };
         self.remember(&mut seen, cause).await?;
         if cause.thorough && watched(&seen).is_some() {
@@ -279,9 +274,7 @@ fn decided(seen: &Seen, cause: Cause<'_>, now: DateTime<Utc>) -> Verdict {
 
 /// The record of what runs, if it is rolled out or watched.
 fn watched(seen: &Seen) -> Option<&Record> {
-    let primary = seen.service.primary()?;
-    let mut records = seen.history.records.iter();
-    let running = records.find(|record| record.ecs_deployment_id.as_ref() == Some(&primary.id))?;
+    let running = seen.history.of_deployment(&seen.service.primary()?.id)?;
     let is_watched = running.state == State::Rolling || running.bake_until.is_some() && running.baked_at.is_none();
     is_watched.then_some(running)
 }

@@ -256,8 +256,14 @@ pub(crate) fn read_tags(tags: &Value) -> Vec<Tag> {
 /// The family of a task definition ARN, `…:task-definition/<family>:<revision>`.
 #[must_use]
 pub fn family_of(arn: &str) -> &str {
-    let name = arn.rsplit_once('/').map_or(arn, |(_, name)| name);
+    let name = revision_name(arn);
     name.rsplit_once(':').map_or(name, |(family, _)| family)
+}
+
+/// What people call the revision of a task definition ARN: `<family>:<revision>`.
+#[must_use]
+pub fn revision_name(arn: &str) -> &str {
+    arn.rsplit_once('/').map_or(arn, |(_, name)| name)
 }
 
 #[cfg(test)]

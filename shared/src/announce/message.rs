@@ -27,6 +27,7 @@ use self::rollback::cautions;
 use self::version::Change;
 use crate::links::Links;
 use crate::record::{Origin, Record, State};
+use crate::task_definition::revision_name;
 
 /// For a name: of a service, a repository, a person.
 const NAME_UNITS_MAX: usize = 150;
@@ -175,7 +176,7 @@ impl<'a> Parts<'a> {
     /// By what names ECS and the table know it.
     fn foot(&self) -> Vec<String> {
         let record = self.record;
-        let revision = |arn: &Option<String>| words(arn.as_deref().map_or("", revision), 100);
+        let revision = |arn: &Option<String>| words(arn.as_deref().map_or("", revision_name), 100);
         let mut foot = vec![format!("deployment {}", words(&record.id, 60))];
         foot.push(match (revision(&record.revision_to), revision(&record.revision_from)) {
             (to, from) if to.is_empty() && from.is_empty() => String::new(),
@@ -225,10 +226,6 @@ fn trigger(record: &Record) -> String {
         Origin::External => format!("deployed by {}, not by Tidegate", actor.as_deref().unwrap_or("somebody else")),
     };
     if image.is_empty() { what } else { format!("{image} {what}") }
-}
-
-fn revision(arn: &str) -> &str {
-    arn.rsplit_once('/').map_or(arn, |(_, revision)| revision)
 }
 
 /// `verbatim`: Slack makes no links and no mentions of what looks like some.

@@ -205,20 +205,11 @@ pub(crate) mod tests {
     use super::*;
     use crate::announce::message::examples::recovery;
     use crate::diagnosis::LogTail;
+    pub(crate) use crate::record::tests::ALL as STATES;
     use crate::record::tests::record;
     use crate::record::{Origin, State, UndoneBy};
     use proptest::collection::vec;
     use proptest::prelude::*;
-
-    pub(crate) const STATES: [State; 7] = [
-        State::Intended,
-        State::Rolling,
-        State::Succeeded,
-        State::Failed,
-        State::RolledBack,
-        State::Superseded,
-        State::Skipped,
-    ];
 
     fn at(time: &str) -> Option<DateTime<Utc>> {
         Some(format!("2026-11-16T{time}Z").parse().unwrap())

@@ -19,7 +19,7 @@ use super::Deployer;
 use super::decide::{Observed, Plan, Skip, Verdict, decide, followed};
 use super::images::{Images, Moment, Selection};
 use super::preflight::{self, Preflight};
-use super::records::{abandoned, is_done_unwritten, is_recorded_already, left_behind, next_item, was_stopped};
+use super::records::{abandoned, is_done_unwritten, is_recorded_already, left_behind, was_stopped};
 use super::watch::Watch;
 use crate::alarms::AlarmStates;
 use crate::decision::{Action, Decision, Handled};
@@ -201,14 +201,9 @@ impl Pass<'_> {
     /// Nobody can write an intention after this history was read without ours being refused. But one that was settled
     /// between ECS's view and the history is not in that view: then ECS is asked again.
     async fn observe(&self, view: View, repository: &EcrRepository) -> Result<Option<Seen>, Error> {
-        let View { mut service, history, read, watch } = view;
+        let View { service, history, read, watch } = view;
         let newest = history.current().and_then(|record| record.ecs_deployment_id.as_deref());
-        if newest.is_some_and(|id| service.deployment(id).is_none()) {
-            match self.deployer.ecs.describe_service(&service.id).await? {
-                Some(now) => service = now,
-                None => return Ok(None),
-            }
-        }
+        let Some(service) = self.deployer.ecs.showing(service, newest).await? else { return Ok(None) };
         let mut seen = Seen {
             repository: repository.clone(),
             service,
@@ -285,7 +280,7 @@ impl Pass<'_> {
             digest: record.digest.clone(),
             lease_until: millis(now + LEASE),
             watch: Some(record::Watch::Watch),
-            ..next_item(seen)
+            ..seen.history.next_item(&seen.service)
         };
         let others = [left_behind(seen, record), self.external(seen, now)];
         let records: Vec<&Record> = std::iter::once(record).chain(others.iter().flatten()).collect();
@@ -320,7 +315,7 @@ impl Pass<'_> {
             Some(external) => Some(self.with_changes(seen, external).await?),
             None => None,
         };
-        let mut item = next_item(seen);
+        let mut item = seen.history.next_item(&seen.service);
         // The sweep must not take for what runs here what was given up, or gone back from.
         if left.is_some() || item.digest == digest {
             item.digest.clear();

@@ -6,20 +6,12 @@ use super::decide::{Plan, Skip};
 use super::pass::{Pass, Seen};
 use crate::image::short_digest;
 use crate::record::external::external;
-use crate::record::{Origin, Record, ServiceItem, State, Told, millis, record_id};
+use crate::record::{Origin, Record, State, Told, millis, record_id};
 use crate::tags::ServiceTags;
 use crate::task_definition::TaskDefinition;
 
 /// How long a decision not to deploy is kept.
 const SKIPPED_KEPT: TimeDelta = TimeDelta::days(90);
-
-/// The service's item under its next generation, with nobody at work on it.
-pub(super) fn next_item(seen: &Seen) -> ServiceItem {
-    let primary = seen.service.primary().map(|primary| primary.id.clone());
-    let old = seen.history.item.clone().unwrap_or_default();
-    let ecs_deployment_id = primary.or(old.ecs_deployment_id);
-    ServiceItem { generation: old.generation + 1, ecs_deployment_id, lease_until: 0, ..old }
-}
 
 /// The newest decision or deployment of ours that concerns the repository.
 fn last_of_ours(seen: &Seen) -> Option<&Record> {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::announce::message::examples::recovery;
 use crate::provenance::Provenance;
-use crate::record::tests::record;
+use crate::record::tests::{ALL, record};
 use crate::record::{Origin, State};
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
@@ -234,15 +234,7 @@ fn a_window_has_its_last_day_and_no_more_than_ten_years() {
 }
 
 fn any_record() -> impl Strategy<Value = Record> {
-    let states = prop::sample::select(vec![
-        State::Intended,
-        State::Rolling,
-        State::Succeeded,
-        State::Failed,
-        State::RolledBack,
-        State::Superseded,
-        State::Skipped,
-    ]);
+    let states = prop::sample::select(ALL.to_vec());
     let origins = prop::sample::select(vec![
         Origin::Push,
         Origin::Tags,

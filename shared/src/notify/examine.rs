@@ -106,7 +106,7 @@ impl Notifier {
     async fn symptoms(&self, record: &Record) -> Result<(Vec<StoppedTask>, Option<TaskDefinition>), Error> {
         let base = async {
             match &record.revision_to {
-                Some(arn) => self.revision(arn).await,
+                Some(arn) => self.ecs.describe_task_definition(arn).await,
                 None => Ok(None),
             }
         };

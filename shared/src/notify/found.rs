@@ -31,7 +31,7 @@ impl Notifier {
             return Ok(None);
         }
         let (region, account) = service.id.home()?;
-        let Some(base) = self.revision(&primary.task_definition).await? else { return Ok(None) };
+        let Some(base) = self.ecs.describe_task_definition(&primary.task_definition).await? else { return Ok(None) };
         let mut followed = repositories.into_iter().map(|name| EcrRepository {
             account: account.clone(),
             region: region.clone(),
@@ -66,15 +66,6 @@ impl Notifier {
 
     async fn changed_since_ours(&self, base: &TaskDefinition, history: &History) -> Result<Vec<String>, Error> {
         let Some(ours) = history.our_last_revision().filter(|ours| *ours != base.arn) else { return Ok(Vec::new()) };
-        Ok(self.revision(ours).await?.map(|ours| base.differences_from(&ours)).unwrap_or_default())
-    }
-
-    /// A revision; `None` where it was deleted, which ECS calls a `ClientException`.
-    pub(super) async fn revision(&self, arn: &str) -> Result<Option<TaskDefinition>, Error> {
-        match self.ecs.describe_task_definition(arn).await {
-            Ok(revision) => Ok(Some(revision)),
-            Err(error) if error.code() == Some("ClientException") => Ok(None),
-            Err(error) => Err(error),
-        }
+        Ok(self.ecs.describe_task_definition(ours).await?.map(|ours| base.differences_from(&ours)).unwrap_or_default())
     }
 }

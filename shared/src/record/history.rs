@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{Guard, Origin, Record, Remedy, State, millis};
+use crate::ecs::Service;
 use crate::provenance::Provenance;
 
 /// What a service's own item holds.
@@ -112,8 +113,34 @@ impl History {
     /// The record of the newest intention.
     #[must_use]
     pub fn current(&self) -> Option<&Record> {
-        let id = &self.item.as_ref()?.record;
-        self.records.iter().find(|record| record.id == *id)
+        self.record(&self.item.as_ref()?.record)
+    }
+
+    /// A record by its id.
+    #[must_use]
+    pub fn record(&self, id: &str) -> Option<&Record> {
+        self.records.iter().find(|record| record.id == id)
+    }
+
+    /// The record of ECS's deployment with this id.
+    #[must_use]
+    pub fn of_deployment(&self, ecs_deployment_id: &str) -> Option<&Record> {
+        self.records.iter().find(|record| record.ecs_deployment_id.as_deref() == Some(ecs_deployment_id))
+    }
+
+    /// The service's item under its next generation, with nobody at work on it; `service` is what was seen of it.
+    #[must_use]
+    pub fn next_item(&self, service: &Service) -> ServiceItem {
+        let primary = service.primary().map(|primary| primary.id.clone());
+        let next = self.next_item_unseen();
+        ServiceItem { ecs_deployment_id: primary.or(next.ecs_deployment_id), ..next }
+    }
+
+    /// The same, where the service was not looked at.
+    #[must_use]
+    pub fn next_item_unseen(&self) -> ServiceItem {
+        let old = self.item.clone().unwrap_or_default();
+        ServiceItem { generation: old.generation + 1, lease_until: 0, ..old }
     }
 
     /// The newest intention, where no handler has brought it to an end yet. A good release that is being brought back is
@@ -126,17 +153,21 @@ impl History {
     /// Whether another release takes the place of `bad`, or is about to: what becomes of `bad` is then known already.
     #[must_use]
     pub fn is_taking_back(&self, bad: &Record) -> bool {
-        let recovery = bad.recovery.as_ref().filter(|recovery| recovery.remedy == Remedy::Deploy);
-        let attempt = recovery.and_then(|recovery| recovery.record.as_ref());
-        let attempt = self.records.iter().find(|record| Some(&record.id) == attempt);
+        let attempt = self.recovery_of(bad);
         attempt.is_some_and(|attempt| attempt.state.is_open() || attempt.state == State::Succeeded)
+    }
+
+    /// The record of the deployment by which a good release comes back in the place of `bad`, where there is one.
+    #[must_use]
+    pub fn recovery_of(&self, bad: &Record) -> Option<&Record> {
+        let recovery = bad.recovery.as_ref().filter(|recovery| recovery.remedy == Remedy::Deploy)?;
+        self.record(recovery.record.as_ref()?)
     }
 
     /// The record of the bad deployment that `recovery` takes back.
     #[must_use]
     pub fn recovered_by(&self, recovery: &Record) -> Option<&Record> {
-        let bad = recovery.recovers.as_ref()?;
-        self.records.iter().find(|record| record.id == *bad)
+        self.record(recovery.recovers.as_ref()?)
     }
 
     /// The latest deployment of `digest`, whatever became of it.

@@ -4,7 +4,7 @@ use futures_util::future::join;
 
 use super::decide::{Hold, Plan};
 use super::fitness::{Fit, Fitness};
-use super::records::{aimed, aimed_at, changed, ended, guard, held, intended, leased, marked, next_item, recovery};
+use super::records::{aimed, aimed_at, changed, ended, guard, held, intended, leased, marked, recovery};
 use super::target::{Passed, candidates, name};
 use super::{Cause, Rollbacker, Seen, act};
 use crate::decision::{Action, Decision};
@@ -57,8 +57,7 @@ impl Rollbacker {
         };
         if bad.ecs_deployment_id.as_ref() != Some(&primary.id) {
             // That the service's item knows it is no record: whoever comes by notes there what is PRIMARY.
-            let mut records = seen.history.records.iter();
-            let is_recorded = records.any(|record| record.ecs_deployment_id.as_ref() == Some(&primary.id));
+            let is_recorded = seen.history.of_deployment(&primary.id).is_some();
             let is_ours = !is_recorded && self.runs(&primary.task_definition, left).await?;
             if is_ours {
                 let Some(intended) = self.take_over(seen, left).await? else { return Ok(None) };
@@ -69,9 +68,9 @@ impl Rollbacker {
             return self.give_up(seen, left, State::Superseded, &why).await;
         }
         let wanted = bad.recovery.as_ref().and_then(|recovery| recovery.to.as_deref());
-        let target = match (seen.history.records.iter().find(|record| Some(record.id.as_str()) == wanted), wanted) {
-            (None, Some(wanted)) => self.store.record(&seen.service.id, wanted).await?,
-            (known, _) => known.cloned(),
+        let target = match wanted.map(|wanted| (wanted, seen.history.record(wanted))) {
+            Some((wanted, None)) => self.store.record(&seen.service.id, wanted).await?,
+            known => known.and_then(|(_, known)| known).cloned(),
         };
         let Some(target) = target else {
             return self.give_up(seen, left, State::Failed, "the good release is not known any more").await;
@@ -131,16 +130,12 @@ impl Rollbacker {
     async fn choose(&self, work: &Work, target: &Record, passed: &[Passed]) -> Result<Option<Work>, Error> {
         let history = self.store.history(&work.bad.service_ref()).await?;
         let Some(bad) = of_ours(&history, work) else { return Ok(None) };
-        let generation = history.generation() + 1;
-        let intended = Record { generation, ..changed(&aimed(&work.intended, bad, target)) };
+        let next = history.next_item_unseen();
+        let intended = Record { generation: next.generation, ..changed(&aimed(&work.intended, bad, target)) };
         let recovery = bad.recovery.clone().map(|recovery| aimed_at(recovery, target, passed));
         let bad = Record { recovery, ..changed(bad) };
-        let item = ServiceItem {
-            generation,
-            digest: intended.digest.clone(),
-            lease_until: millis(self.platform.now() + LEASE),
-            ..history.item.clone().unwrap_or_default()
-        };
+        let item =
+            ServiceItem { digest: intended.digest.clone(), lease_until: millis(self.platform.now() + LEASE), ..next };
         let written = self.store.write(&history, &item, &[&intended, &bad], Guarding::Not).await?;
         let work = Work { guard: work.guard.clone(), intended, bad, rule: work.rule };
         Ok((written == Written::Yes).then_some(work))
@@ -154,13 +149,8 @@ impl Rollbacker {
         let Some(skipped) = work.intended.advanced(State::Skipped, why.to_string(), now) else { return Ok(None) };
         let recovery = bad.recovery.clone().map(|recovery| held(recovery, why));
         let bad = act::left_as_it_is(bad, recovery, now);
-        let item = ServiceItem {
-            generation: history.generation() + 1,
-            // What it was to bring does not run.
-            digest: bad.digest.clone(),
-            lease_until: 0,
-            ..history.item.clone().unwrap_or_default()
-        };
+        // What it was to bring does not run.
+        let item = ServiceItem { digest: bad.digest.clone(), ..history.next_item_unseen() };
         let written = self.store.write(&history, &item, &[&skipped, &bad], Guarding::Not).await?;
         Ok((written == Written::Yes).then(|| act::held(&bad, "nothing-good")))
     }
@@ -233,11 +223,7 @@ impl Rollbacker {
         let bad = history.recovered_by(left).filter(|_| state == State::Superseded);
         let bad = bad.and_then(|bad| bad.advanced(State::Superseded, why, now));
         // The sweep must not take the digest for one that runs.
-        let item = ServiceItem {
-            generation: history.generation() + 1,
-            digest: String::new(),
-            ..ServiceItem { lease_until: 0, ..history.item.clone().unwrap_or_else(|| next_item(seen)) }
-        };
+        let item = ServiceItem { digest: String::new(), ..history.next_item_unseen() };
         let records: Vec<&Record> = std::iter::once(&ended).chain(&bad).collect();
         let written = self.store.write(&history, &item, &records, Guarding::Not).await?;
         let decision = || Decision { rule: Some("given-up"), ..Decision::about(Action::Record, &ended) };
@@ -249,11 +235,8 @@ impl Rollbacker {
         if left.revision_to.as_deref() == Some(revision) {
             return Ok(true);
         }
-        let described = match self.ecs.describe_task_definition(revision).await {
-            Err(error) if error.code() == Some("ClientException") => return Ok(false),
-            described => described?,
-        };
-        Ok(!left.digest.is_empty() && described.names_digest(&left.digest))
+        let described = self.ecs.describe_task_definition(revision).await?;
+        Ok(described.is_some_and(|described| !left.digest.is_empty() && described.names_digest(&left.digest)))
     }
 }
 

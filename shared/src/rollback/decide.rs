@@ -104,7 +104,7 @@ fn judge(seen: &Observed<'_>) -> Result<Verdict, Leave> {
         return Ok(Verdict::Resume(Box::new(left.clone())));
     }
     let primary = service.primary().ok_or(Leave::NoPrimary)?;
-    let running = history.records.iter().find(|record| record.ecs_deployment_id.as_ref() == Some(&primary.id));
+    let running = history.of_deployment(&primary.id);
     refuse_another(seen, running, primary)?;
     if service.is_rolling_back() || is_about_to_go_back(seen, running, primary) {
         return Err(Leave::EcsGoesBack);
@@ -197,9 +197,7 @@ fn is_about_to_go_back(seen: &Observed<'_>, running: Option<&Record>, primary: &
 
 /// The attempt to bring a good release back in the place of `bad`, where it has failed and `bad` runs still, or again.
 fn failed_recovery<'a>(history: &'a History, bad: &Record) -> Option<&'a Record> {
-    let recovery = bad.recovery.as_ref().filter(|recovery| recovery.remedy == Remedy::Deploy)?;
-    let attempt = history.records.iter().find(|record| Some(&record.id) == recovery.record.as_ref());
-    attempt.filter(|attempt| attempt.state == State::Failed)
+    history.recovery_of(bad).filter(|attempt| attempt.state == State::Failed)
 }
 
 fn fault(seen: &Observed<'_>, bad: &Record, primary: &Deployment) -> Result<Fault, Leave> {

@@ -40,11 +40,7 @@ impl Rollbacker {
         // What the record says of the image is looked for beside; mostly it is all there is to look for.
         let home = service.id.home()?;
         let (described, known) = join(self.ecs.describe_task_definition(arn), self.image(&home, release)).await;
-        let revision = match described {
-            Ok(revision) => revision,
-            Err(error) if error.code() == Some("ClientException") => return unfit("its task definition was deleted"),
-            Err(error) => return Err(error),
-        };
+        let Some(revision) = described? else { return unfit("its task definition was deleted") };
         let mut notes = Vec::new();
         let mut draft: Option<Draft> = None;
         let repositories = ServiceTags::read(&service.tags).repositories;

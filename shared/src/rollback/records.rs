@@ -169,15 +169,7 @@ pub(super) fn guard(
 
 /// The service's item under its next generation, still watched, with nobody at work on it.
 pub(super) fn next_item(seen: &Seen) -> ServiceItem {
-    let old = seen.history.item.clone().unwrap_or_default();
-    let primary = seen.service.primary().map(|primary| primary.id.clone());
-    ServiceItem {
-        generation: old.generation + 1,
-        ecs_deployment_id: primary.or(old.ecs_deployment_id.clone()),
-        lease_until: 0,
-        watch: Some(Watch::Watch),
-        ..old
-    }
+    ServiceItem { watch: Some(Watch::Watch), ..seen.history.next_item(&seen.service) }
 }
 
 /// The same, with the intention in hand.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::image::starts_like;
 use crate::record::{History, Record, State};
+use crate::task_definition::revision_name;
 
 /// A release that is not good enough.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +62,7 @@ pub(super) fn is_meant(record: &Record, wanted: &str) -> bool {
     let revision = record.revision_to.as_deref().unwrap_or_default();
     record.id == wanted
         || revision == wanted
-        || revision.rsplit_once('/').is_some_and(|(_, name)| name == wanted)
+        || (!revision.is_empty() && revision_name(revision) == wanted)
         || starts_like(&record.digest, wanted)
         || (!wanted.is_empty() && record.tag == wanted)
 }
@@ -70,6 +71,6 @@ pub(super) fn is_meant(record: &Record, wanted: &str) -> bool {
 #[must_use]
 pub fn name(record: &Record) -> String {
     let version = record.provenance.as_ref().and_then(|provenance| provenance.version.clone());
-    let revision = record.revision_to.as_deref().and_then(|arn| arn.rsplit_once('/')).map(|(_, name)| name.to_owned());
+    let revision = record.revision_to.as_deref().map(|arn| revision_name(arn).to_owned());
     version.filter(|version| !version.is_empty()).or(revision).unwrap_or_else(|| record.id.clone())
 }

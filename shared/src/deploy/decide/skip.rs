@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 
 use crate::manifest::Platform;
 use crate::policy::Policy;
+use crate::task_definition::revision_name;
 
 /// Why nothing is deployed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,7 +168,7 @@ impl fmt::Display for Skip {
                 f,
                 "the task definition {} that the service runs was deleted, so there is nothing to copy; update the \
                  service to a revision that exists",
-                arn.rsplit_once('/').map_or(arn.as_str(), |(_, name)| name)
+                revision_name(arn)
             ),
             Self::NoContainer => f.write_str(
                 "no container of the task definition uses an image of this repository; is the follow tag on the right \
