@@ -18,6 +18,8 @@ pub enum Action {
     Hold,
     /// Nothing is done.
     Skip,
+    /// The number of tasks or instances was changed.
+    Scale,
     /// A record was brought up to date.
     Record,
     /// The attempt failed for good; the event is in the rejects queue, unless it only asked for an explanation.
@@ -30,6 +32,9 @@ pub struct Decision {
     /// `<cluster>/<service>`; absent where no service is concerned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
+    /// The cluster, where the decision is about one as a whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
     /// What was decided.
     pub action: Action,
     /// Why, for people.
@@ -58,6 +63,12 @@ pub struct Decision {
     /// State of the record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<&'static str>,
+    /// Number of tasks or instances before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<u32>,
+    /// Number of tasks or instances after.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<u32>,
     /// What the new revision changes, by name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<String>,
@@ -72,6 +83,7 @@ impl Decision {
     pub fn new(action: Action, reason: impl Into<String>) -> Self {
         Self {
             service: None,
+            cluster: None,
             action,
             reason: reason.into(),
             rule: None,
@@ -82,6 +94,8 @@ impl Decision {
             record: None,
             ecs_deployment_id: None,
             state: None,
+            from: None,
+            to: None,
             changes: Vec::new(),
             notes: Vec::new(),
         }

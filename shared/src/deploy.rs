@@ -91,9 +91,14 @@ impl Deployer {
             Ok(Event::Ignored { reason }) => {
                 Ok(Decision { rule: Some("ignored"), ..Decision::new(Action::Skip, reason) }.into())
             }
+            Ok(Event::Cluster(change)) => {
+                Ok(Decision { rule: Some("ignored"), ..Decision::new(Action::Skip, change.tells_nothing()) }.into())
+            }
             Ok(Event::Release(asked)) => Box::pin(self.released(&asked, explain, deadline)).await,
             Ok(Event::Deployment(_) | Event::Report(_)) => Err(not_for_us("notify")),
             Ok(Event::Stopped(_) | Event::Alarm(_) | Event::Rollback(_)) => Err(not_for_us("rollback")),
+            Ok(Event::Tick(_)) => Err(not_for_us("scale-service")),
+            Ok(Event::Leaving(_)) => Err(not_for_us("scale-cluster")),
             Ok(Event::Explain(_)) => Err(Error::Input("an explanation can't be explained".into())),
             Err(error) => Err(error),
         };

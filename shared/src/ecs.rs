@@ -5,6 +5,8 @@
 //! it. The views below hold only what decisions need, everything that AWS may leave out optional, every enumeration
 //! open.
 
+mod clusters;
+mod instances;
 mod rollout;
 mod service;
 mod tasks;
@@ -16,6 +18,9 @@ use std::sync::Arc;
 use aws_sdk_ecs::Client;
 use serde_json::{Value, json};
 
+pub use self::clusters::{CapacityProvider, ClusterService, ClusterTask, ContainerInstance, Progress, Room};
+pub(crate) use self::clusters::{number, reserved_memory};
+pub use self::instances::Wanted;
 pub use self::rollout::ServiceDeployment;
 pub use self::service::{CLOCK_DIFFERENCE, Deployment, Service};
 use self::wire::{Wire, put_on_wire};
@@ -49,6 +54,9 @@ struct Pace {
     describe_task_definition: Bucket,
     register: Bucket,
     update_service: Bucket,
+    container_instances: Bucket,
+    update_container_instances: Bucket,
+    capacity_providers: Bucket,
 }
 
 impl Ecs {
@@ -62,6 +70,9 @@ impl Ecs {
             describe_task_definition: Bucket::new(50, 20),
             register: Bucket::new(20, 1),
             update_service: Bucket::new(50, 5),
+            container_instances: Bucket::new(100, 20),
+            update_container_instances: Bucket::new(20, 5),
+            capacity_providers: Bucket::new(50, 10),
         };
         Self { client, platform, pace: Arc::new(pace) }
     }
@@ -185,6 +196,29 @@ impl Ecs {
         };
         let answer = self.call(&self.pace.register, OPERATION, family, call).await?;
         TaskDefinition::from_answer(OPERATION, family, answer)
+    }
+
+    /// `UpdateService` to this desired count, and nothing else: no deployment begins.
+    ///
+    /// # Errors
+    /// [`Error::Aws`].
+    pub async fn set_desired_count(&self, service: &ServiceRef, desired: u32) -> Result<(), Error> {
+        const OPERATION: &str = "UpdateService";
+        let count = i32::try_from(desired).unwrap_or(i32::MAX);
+        let call = |wire| async {
+            self.client
+                .update_service()
+                .cluster(&service.cluster)
+                .service(&service.service)
+                .desired_count(count)
+                .customize()
+                .interceptor(wire)
+                .send()
+                .await
+                .map_err(|error| from_sdk(OPERATION, service.to_string(), &error))
+                .map(drop)
+        };
+        self.call(&self.pace.update_service, OPERATION, &service.to_string(), call).await.map(drop)
     }
 
     /// `UpdateService` to `revision`: starts a deployment, with the circuit breaker on unless the owner has set it.

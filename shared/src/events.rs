@@ -7,7 +7,9 @@
 
 mod alarm;
 mod asked;
+mod cluster;
 mod task;
+mod tick;
 
 use aws_lambda_events::eventbridge::EventBridgeEvent;
 use chrono::{DateTime, Utc};
@@ -16,7 +18,9 @@ use serde_json::Value;
 
 pub use self::alarm::AlarmFired;
 pub use self::asked::{ReleaseAsked, RollbackAsked};
+pub use self::cluster::{ClusterChange, InstanceLeaving, LifecycleAction};
 pub use self::task::TaskStopped;
+pub use self::tick::tick;
 use crate::ecr::why_not_an_image;
 use crate::error::Error;
 use crate::image::EcrRepository;
@@ -36,12 +40,18 @@ pub enum Event {
     Stopped(TaskStopped),
     /// A CloudWatch alarm went off.
     Alarm(AlarmFired),
+    /// Something has changed in a cluster that may concern its capacity, and no deployment.
+    Cluster(ClusterChange),
+    /// An instance is taken away, and not by us.
+    Leaving(InstanceLeaving),
     /// A person wants a service to go back.
     Rollback(RollbackAsked),
     /// A person lets a service be deployed again.
     Release(ReleaseAsked),
     /// Our own schedule: look for what events have missed.
     Sweep,
+    /// Our own request, sent a while ago, to look at these services or clusters (ARNs) again.
+    Tick(Vec<String>),
     /// Somebody asks what this event would lead to.
     Explain(Box<Value>),
     /// Somebody asks how well deployments went.
@@ -247,8 +257,8 @@ pub fn read(event: &Value) -> Result<Event, Error> {
     if !event.is_object() {
         return Err(Error::Input("not an EventBridge event: it is no JSON object".into()));
     }
-    if let Some(alarm) = alarm::read_bare(event) {
-        return alarm;
+    if let Some(read) = alarm::read_bare(event).or_else(|| tick::read_messages(event)) {
+        return read;
     }
     let envelope = EventBridgeEvent::<Value>::deserialize(event)
         .map_err(|error| Error::Input(format!("not an EventBridge event: {error}")))?;
@@ -257,6 +267,12 @@ pub fn read(event: &Value) -> Result<Event, Error> {
         ("aws.ecr", other) => Ok(Event::Ignored { reason: format!("{other} events announce no image to deploy") }),
         ("aws.ecs", "ECS Deployment State Change" | "ECS Service Action") => deployment_change(&envelope),
         ("aws.ecs", "ECS Task State Change") => task::read(&envelope.detail),
+        ("aws.ecs", "ECS Container Instance State Change") => cluster::instance_changed(&envelope.detail),
+        ("aws.autoscaling", "EC2 Instance-terminate Lifecycle Action") => cluster::terminating(&envelope.detail),
+        ("aws.autoscaling", other) => {
+            Ok(Event::Ignored { reason: format!("{other} events tell of no instance that is about to leave") })
+        }
+        ("aws.ec2", "EC2 Spot Instance Interruption Warning") => cluster::interrupted(&envelope.detail),
         ("aws.cloudwatch", "CloudWatch Alarm State Change") => alarm::change(&envelope.detail, None),
         ("aws.cloudwatch", other) => Ok(Event::Ignored { reason: format!("{other} events tell of no alarm's state") }),
         ("aws.tag", "Tag Change on Resource") => tag_change(&envelope),
@@ -266,6 +282,7 @@ pub fn read(event: &Value) -> Result<Event, Error> {
         }
         ("tidegate", "Release") => asked::release(&envelope.detail).map(Event::Release),
         ("tidegate", "Sweep") => Ok(Event::Sweep),
+        ("tidegate", "Tick") => tick::read(&envelope.detail),
         ("tidegate", "Explain") => explain(&envelope),
         ("tidegate", "Report") => report(&envelope),
         (source, detail_type) => {
@@ -368,6 +385,9 @@ fn deployment_change(envelope: &EventBridgeEvent<Value>) -> Result<Event, Error>
         "SERVICE_DEPLOYMENT_IN_PROGRESS" => Change::InProgress,
         "SERVICE_DEPLOYMENT_COMPLETED" => Change::Completed,
         "SERVICE_DEPLOYMENT_FAILED" => Change::Failed,
+        "SERVICE_TASK_PLACEMENT_FAILURE" => {
+            return cluster::unplaced(first_resource(envelope).ok(), &envelope.detail);
+        }
         name if envelope.detail_type == "ECS Service Action" => {
             return Ok(Event::Ignored { reason: format!("{name} tells nothing about a deployment") });
         }

@@ -50,6 +50,15 @@ impl Followers {
         self.read(alarm, Some(rollback_key(alarm))).await
     }
 
+    /// Every service that works on a queue and follows it in size, sorted: one call of `GetResources` for each hundred of
+    /// them.
+    ///
+    /// # Errors
+    /// [`Error::Aws`].
+    pub async fn with_queue(&self) -> Result<Vec<Follower>, Error> {
+        self.read("the services with a queue", Some(crate::scale::service::goal::QUEUE.to_owned())).await
+    }
+
     /// Every service that follows any repository, sorted: one call of `GetResources` for each hundred services of the
     /// account and Region. A tag key cannot be asked for by its prefix.
     ///

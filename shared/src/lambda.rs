@@ -27,6 +27,7 @@ use crate::announce::Announcer;
 use crate::announce::senders::{Bus, Chat, Metrics, NewRelic, Webhook};
 use crate::announce::slack::Slack;
 use crate::announce::sns::Topic;
+use crate::clusters::Clusters;
 use crate::decision::{Action, Decision, Failure, Handled};
 use crate::dependencies::Directory;
 use crate::deploy::Deployer;
@@ -35,13 +36,22 @@ use crate::ecs::Ecs;
 use crate::error::Error;
 use crate::events;
 use crate::followers::Followers;
+use crate::groups::Groups;
 use crate::http::Http;
 use crate::logs::Logs;
+use crate::metering::Metering;
 use crate::notify::Notifier;
 use crate::platform::Platform;
+use crate::queues::Queues;
 use crate::record::store::Store;
 use crate::rejects::Rejects;
 use crate::rollback::Rollbacker;
+use crate::scale::cluster::{ClusterScaler, Needs};
+use crate::scale::memory::Memory;
+use crate::scale::service::ServiceScaler;
+use crate::scale::service::owner::Owners;
+use crate::scale::tell::Crier;
+use crate::scale::ticks::Ticks;
 use crate::settings::Settings;
 
 /// How long one attempt of an AWS call may take. Without it a lost packet would hang until the function's time-out.
@@ -152,6 +162,23 @@ impl Function {
         }
     }
 
+    /// The cluster function's handler.
+    #[must_use]
+    pub fn cluster_scaler(&self) -> ClusterScaler {
+        ClusterScaler {
+            ecs: self.ecs(),
+            groups: Groups::new(aws_sdk_autoscaling::Client::new(&self.sdk)),
+            clusters: Clusters::new(aws_sdk_resourcegroupstagging::Client::new(&self.sdk)),
+            metering: Metering::new(aws_sdk_cloudwatch::Client::new(&self.sdk)),
+            memory: self.memory(),
+            ticks: self.ticks(),
+            crier: self.crier(),
+            needs: Needs::default(),
+            environment: self.settings.environment.clone().unwrap_or_default(),
+            platform: self.platform.clone(),
+        }
+    }
+
     /// The notify function's handler.
     #[must_use]
     pub fn notifier(&self) -> Notifier {
@@ -179,6 +206,43 @@ impl Function {
             environment: environment.unwrap_or_default(),
             http,
             platform,
+        }
+    }
+
+    /// The scale-service function's handler.
+    #[must_use]
+    pub fn service_scaler(&self) -> ServiceScaler {
+        ServiceScaler {
+            ecs: self.ecs(),
+            followers: self.followers(),
+            queues: Queues::new(aws_sdk_sqs::Client::new(&self.sdk)),
+            metering: Metering::new(aws_sdk_cloudwatch::Client::new(&self.sdk)),
+            owners: Owners::new(aws_sdk_applicationautoscaling::Client::new(&self.sdk)),
+            memory: self.memory(),
+            ticks: self.ticks(),
+            crier: self.crier(),
+            environment: self.settings.environment.clone().unwrap_or_default(),
+            platform: self.platform.clone(),
+        }
+    }
+
+    fn memory(&self) -> Memory {
+        Memory::new(aws_sdk_dynamodb::Client::new(&self.sdk), &self.settings.table)
+    }
+
+    fn ticks(&self) -> Ticks {
+        Ticks::new(aws_sdk_sqs::Client::new(&self.sdk), self.settings.ticks_queue_url.clone())
+    }
+
+    /// Those who are told what people have to see to in scaling.
+    fn crier(&self) -> Crier {
+        let http = Http::new(self.http.clone());
+        let ssm = aws_sdk_ssm::Client::new(&self.sdk);
+        let slack = self.settings.slack.clone();
+        Crier {
+            topic: Topic::new(aws_sdk_sns::Client::new(&self.sdk), &self.settings.topic_arn),
+            slack: slack.map(|settings| Slack::new(http, ssm, settings, self.platform.clone())),
+            metrics: self.metrics.clone(),
         }
     }
 
@@ -284,10 +348,14 @@ fn retry(error: Error) -> Diagnostic {
 
 fn log(kind: &str, decision: &Decision) {
     let Decision { service, reason, rule, repository, tag, digest, revision, record, ecs_deployment_id, .. } = decision;
+    let Decision { cluster, from, to, .. } = decision;
     let action = serde_json::to_value(decision.action).unwrap_or_default();
     tracing::info!(
         service,
+        cluster,
         action = action.as_str(),
+        from,
+        to,
         reason,
         rule,
         repository,

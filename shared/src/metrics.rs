@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::dora::times;
 use crate::record::{Origin, Record, Remedy, State, UndoneBy, millis};
+use crate::scale::notice::Subject;
 
 /// The namespace of all metrics.
 const NAMESPACE: &str = "Tidegate";
@@ -105,6 +106,23 @@ fn gone_live(record: &Record) -> &'static str {
     }
 }
 
+/// The document about what was done to the size of a service or a cluster, or what people have to see to: each of these
+/// `names` once. `inputs` are the numbers behind it, to be searched for.
+#[must_use]
+pub fn of_scaling(subject: &Subject, names: &[&str], inputs: Option<&Value>, now_ms: u64) -> Value {
+    let metrics: Vec<(&str, &str, u64)> = names.iter().map(|name| (*name, "Count", 1)).collect();
+    let Subject { environment, cluster, service, .. } = subject;
+    let whose = service.as_deref().unwrap_or(cluster);
+    let (environment, whose) = dimensions(environment, cluster, whose);
+    let mut document =
+        document("scaling", now_ms, now_ms, &[("Environment", environment), ("Service", whose)], &metrics);
+    document.insert("cluster".into(), cut(cluster).into());
+    if let Some(inputs) = inputs {
+        document.insert("inputs".into(), inputs.clone());
+    }
+    document.into()
+}
+
 /// The document about `count` events that `function` has put into the rejects queue.
 #[must_use]
 pub fn rejects(function: &str, count: usize, now_ms: u64) -> Value {
@@ -161,11 +179,14 @@ fn at(ms: u64) -> Option<DateTime<Utc>> {
 /// name, and these must not be added up: where the environment is called something else than the cluster, the service's
 /// name carries the cluster's. Where CloudWatch can't have the environment's name, the cluster's stands in for it.
 fn names(record: &Record) -> (String, String) {
-    let environment = record.environment();
-    if environment == record.cluster || ascii(environment) != environment {
-        (ascii(&record.cluster), ascii(&record.service))
+    dimensions(record.environment(), &record.cluster, &record.service)
+}
+
+fn dimensions(environment: &str, cluster: &str, service: &str) -> (String, String) {
+    if environment == cluster || ascii(environment) != environment {
+        (ascii(cluster), ascii(service))
     } else {
-        (environment.to_owned(), ascii(&format!("{}/{}", record.cluster, record.service)))
+        (environment.to_owned(), ascii(&format!("{cluster}/{service}")))
     }
 }
 
@@ -195,7 +216,14 @@ mod tests {
     /// that we use.
     const UNITS: [&str; 2] = ["Count", "Seconds"];
     /// Every metric there is.
-    const METRICS: [&str; 14] = [
+    const METRICS: [&str; 21] = [
+        "ScaledOut",
+        "ScaledIn",
+        "AtMaximum",
+        "ScalingIneffective",
+        "ScalingRefused",
+        "ScalingStuck",
+        "WaitObjectiveMissed",
         "Succeeded",
         "DeployedByOthers",
         "Failed",
@@ -280,6 +308,25 @@ mod tests {
             ..finished(State::Succeeded)
         };
         insta::assert_json_snapshot!([of_deployment(&told, NOW).unwrap(), rejects("tidegate-deploy", 2, NOW)]);
+    }
+
+    #[test]
+    fn what_was_done_to_the_size_of_something_is_counted_with_its_numbers() {
+        let service = Subject {
+            environment: "live".into(),
+            cluster: "production".into(),
+            service: Some("worker".into()),
+            channel: None,
+        };
+        let cluster = Subject { environment: "production".into(), service: None, ..service.clone() };
+        let out = of_scaling(&service, &["ScaledOut"], Some(&json!({"wanted": 12})), NOW);
+        let stuck = of_scaling(&cluster, &["ScalingStuck"], None, NOW);
+        for document in [&out, &stuck] {
+            assert_eq!(is_emf(document), Ok(()));
+        }
+        assert_eq!((&out["Service"], &out["inputs"]["wanted"]), (&json!("production/worker"), &json!(12)));
+        assert_eq!((&stuck["Environment"], &stuck["Service"]), (&json!("production"), &json!("production")));
+        assert_eq!(metrics(&out), [("ScaledOut".to_owned(), 1)]);
     }
 
     #[test]

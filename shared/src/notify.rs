@@ -68,6 +68,7 @@ impl Notifier {
             Ok(Event::Explain(asked)) => Box::pin(self.explain(&asked)).await,
             Ok(Event::Report(asked)) => Box::pin(self.report(&asked)).await,
             Ok(Event::Ignored { reason }) => Ok(Decision::new(Action::Skip, reason).into()),
+            Ok(Event::Cluster(change)) => Ok(Decision::new(Action::Skip, change.tells_nothing()).into()),
             Ok(_) => Err(not_for_us()),
             Err(error) => Err(error),
         };
@@ -80,6 +81,7 @@ impl Notifier {
             Event::Deployment(change) => change,
             Event::Sweep => return self.explain_sweep().await,
             Event::Ignored { reason } => return Ok(Decision::new(Action::Skip, reason).into()),
+            Event::Cluster(change) => return Ok(Decision::new(Action::Skip, change.tells_nothing()).into()),
             _ => return Err(not_for_us()),
         };
         let Some(change) = self.placed(change).await? else { return Ok(nowhere().into()) };

@@ -464,7 +464,13 @@ impl Record {
 /// random part is a hash of `what` and the generation, so that no handler needs a source of randomness.
 #[must_use]
 pub fn record_id(service: &ServiceRef, what: &str, generation: u64, now: DateTime<Utc>) -> String {
-    let hash = Sha256::digest(format!("{service} {what} {generation}"));
+    new_id(now, &format!("{service} {what} {generation}"))
+}
+
+/// An id that sorts by time. Its random part is a hash of `of_what`.
+#[must_use]
+pub fn new_id(now: DateTime<Utc>, of_what: &str) -> String {
+    let hash = Sha256::digest(of_what);
     let random = hash.iter().take(10).fold(0_u128, |bits, byte| (bits << 8) | u128::from(*byte));
     Ulid::from_parts(millis(now), random).to_string()
 }

@@ -122,6 +122,9 @@ impl Rollbacker {
             Ok(Event::Ignored { reason }) => {
                 Ok(Decision { rule: Some("ignored"), ..Decision::new(Action::Skip, reason) }.into())
             }
+            Ok(Event::Cluster(change)) => {
+                Ok(Decision { rule: Some("ignored"), ..Decision::new(Action::Skip, change.tells_nothing()) }.into())
+            }
             Ok(_) => Err(Error::Input("the rollback function takes failures, alarms and requests to go back".into())),
             Err(error) => Err(error),
         };

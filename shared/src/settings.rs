@@ -19,6 +19,9 @@ pub struct Settings {
     pub topic_arn: String,
     /// `TIDEGATE_REJECTS_QUEUE_URL`: the SQS queue that keeps events which can't be handled.
     pub rejects_queue_url: String,
+    /// `TIDEGATE_TICKS_QUEUE_URL`: the SQS queue by which a scaling function wakes itself. `None`: it looks only when its
+    /// schedule, or an event, says so.
+    pub ticks_queue_url: Option<String>,
     /// `TIDEGATE_ENVIRONMENT_NAME`: what people call this environment. Without it messages name the cluster.
     pub environment: Option<String>,
     /// Where and how to reach Slack. `None`: no Slack.
@@ -137,6 +140,11 @@ impl Settings {
             problems.push("TIDEGATE_CHAT_TOPIC_ARN must be the ARN of an SNS topic".into());
         }
 
+        let ticks_queue_url = optional("TIDEGATE_TICKS_QUEUE_URL");
+        if ticks_queue_url.as_deref().is_some_and(|url| !url.starts_with("http")) {
+            problems.push("TIDEGATE_TICKS_QUEUE_URL must be the URL of an SQS queue".into());
+        }
+
         if !problems.is_empty() {
             return Err(Error::Settings(problems));
         }
@@ -144,6 +152,7 @@ impl Settings {
             table,
             topic_arn,
             rejects_queue_url,
+            ticks_queue_url,
             environment: optional("TIDEGATE_ENVIRONMENT_NAME"),
             slack,
             chat_topic_arn,

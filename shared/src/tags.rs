@@ -17,7 +17,7 @@ const PREFIX: &str = "tidegate:";
 const FOLLOW: &str = "tidegate:follow/";
 /// Prefix of the tag on a task definition revision that keeps the image's tag for people.
 const IMAGE_TAG: &str = "tidegate:tag/";
-/// Keys that other functions read; here they only need to be known.
+/// Keys that [scaling](crate::scale::service::goal) reads; here they only need to be known.
 const OTHER_KEYS: &[&str] = &[
     "tidegate:scale/queue",
     "tidegate:scale/min",
@@ -75,6 +75,12 @@ pub fn rollback_key(alarm: &str) -> String {
 #[must_use]
 pub fn is_follow_key(key: &str) -> bool {
     key.starts_with(FOLLOW)
+}
+
+/// Whether a tag with this key tells Tidegate how to scale.
+#[must_use]
+pub fn is_scale_key(key: &str) -> bool {
+    key.starts_with("tidegate:scale/")
 }
 
 /// Whether a tag with this key tells Tidegate something.

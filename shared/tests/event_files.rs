@@ -32,7 +32,11 @@ fn accepted_events_are_read_for_what_they_mean() {
             }
             Event::Tagged(service) => format!("tags of {service}"),
             Event::Stopped(task) => format!("a failed task of {} {}", task.service, task.deployment_id),
-            Event::Alarm(alarm) => format!("alarm {} since {}", alarm.name, alarm.since),
+            Event::Alarm(alarm) => {
+                let dimensions = alarm.dimensions.iter().map(|(name, value)| format!("{name}={value}"));
+                let dimensions = dimensions.collect::<Vec<_>>().join(" ");
+                format!("alarm {} since {} on {dimensions}", alarm.name, alarm.since).trim_end().to_owned()
+            }
             Event::Rollback(asked) => {
                 let to = asked.to.unwrap_or_else(|| "what was good".to_owned());
                 let from = asked.undoes.unwrap_or_else(|| "what runs".to_owned());
@@ -42,7 +46,13 @@ fn accepted_events_are_read_for_what_they_mean() {
                 let what = asked.digest.unwrap_or_else(|| "it".to_owned());
                 format!("{} lets {what} be deployed to {}", asked.actor, asked.service)
             }
+            Event::Cluster(change) => format!("look at the cluster {}: {}", change.cluster, change.what),
+            Event::Leaving(leaving) => {
+                let waiting = leaving.action.map(|action| format!(", and {} of {} waits", action.hook, action.group));
+                format!("{} leaves{}", leaving.instance, waiting.unwrap_or_default())
+            }
             Event::Sweep => "sweep".to_owned(),
+            Event::Tick(of) => format!("look again at {}", of.join(", ")),
             Event::Explain(event) => format!("explain {}", event["detail-type"]),
             Event::Report(asked) => format!("report of {} days", asked.days),
             Event::Ignored { reason } => format!("ignored: {reason}"),

@@ -233,10 +233,10 @@ fn mrkdwn(text: &str) -> Value {
     json!({"type": "mrkdwn", "text": text, "verbatim": true})
 }
 
-fn section(id: &str, text: &str) -> Value {
+pub(crate) fn section(id: &str, text: &str) -> Value {
     json!({"type": "section", "block_id": id, "text": mrkdwn(text)})
 }
 
-fn small(id: &str, text: &str) -> Value {
+pub(crate) fn small(id: &str, text: &str) -> Value {
     json!({"type": "context", "block_id": id, "elements": [mrkdwn(text)]})
 }

@@ -17,6 +17,7 @@ use crate::http::Http;
 use crate::metrics;
 use crate::platform::Platform;
 use crate::record::{Record, millis};
+use crate::scale::notice::Subject;
 use crate::secrets::Secret;
 use crate::settings::{NewRelicSettings, WebhookSettings};
 
@@ -191,6 +192,12 @@ impl Metrics {
             (self.0)(&document);
         }
         record.metrics_counted.iter().cloned().chain(counted.into_iter().map(str::to_owned)).collect()
+    }
+
+    /// Counts what was done to the size of a service or a cluster, and what people have to see to, with the numbers
+    /// behind it.
+    pub fn scaling(&self, subject: &Subject, names: &[&'static str], inputs: Option<&Value>, now: DateTime<Utc>) {
+        (self.0)(&metrics::of_scaling(subject, names, inputs, millis(now)));
     }
 
     /// Counts what `function` could not handle.

@@ -38,6 +38,28 @@ pub struct Slack {
     secret: Secret,
 }
 
+/// Where a message is, or goes.
+#[derive(Debug)]
+struct Place<'a> {
+    /// The channel and Slack's id of a message that can be edited.
+    known: Option<(&'a str, &'a str)>,
+    /// The channel for a new one.
+    channel: Option<&'a str>,
+    metadata: Option<Value>,
+}
+
+impl<'a> Place<'a> {
+    fn of(record: &'a Record) -> Self {
+        // The repair path: should the message's id be lost, this finds it again.
+        let metadata = json!({
+            "event_type": "tidegate_deployment",
+            "event_payload": {"id": record.id, "service": record.service, "cluster": record.cluster},
+        });
+        let channel = record.slack_channel.as_deref().filter(|channel| *channel != WEBHOOK);
+        Self { known: message_of(record), channel, metadata: Some(metadata) }
+    }
+}
+
 /// What came of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sent {
@@ -72,7 +94,30 @@ impl Slack {
         let body = &body_of(&render(record));
         let send = async |secret: SecretString| match is_url(&secret) {
             true => self.tell_webhook(&secret, record, body, deadline).await,
-            false => self.post_or_update(&secret, record, body, deadline).await,
+            false => self.post_or_update(&secret, Place::of(record), body, deadline).await,
+        };
+        self.with_secret(send).await
+    }
+
+    /// Brings Slack's message about something else than a deployment up to `message`: the one `known` by its channel and
+    /// Slack's id of it, or a new one in `channel`, or else the stack's.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn tell(
+        &self,
+        known: Option<(&str, &str)>,
+        channel: Option<&str>,
+        message: &Message,
+        deadline: DateTime<Utc>,
+    ) -> Result<Sent, Error> {
+        let body = &body_of(message);
+        let send = async |secret: SecretString| match is_url(&secret) {
+            true => {
+                self.call(secret.expose_secret(), None, body, deadline).await?;
+                Ok(Sent::Updated)
+            }
+            false => self.post_or_update(&secret, Place { known, channel, metadata: None }, body, deadline).await,
         };
         self.with_secret(send).await
     }
@@ -129,33 +174,28 @@ impl Slack {
         })
     }
 
-    /// Edits the message that the record knows of; posts one where it knows none, or where it was deleted.
+    /// Edits the message that is known; posts one where none is, or where it was deleted.
     async fn post_or_update(
         &self,
         token: &SecretString,
-        record: &Record,
+        place: Place<'_>,
         body: &Map<String, Value>,
         deadline: DateTime<Utc>,
     ) -> Result<Sent, Refusal> {
-        if let Some((channel, ts)) = message_of(record) {
+        if let Some((channel, ts)) = place.known {
             let body = with(body, [("channel", json!(channel)), ("ts", json!(ts))]);
             match self.method("chat.update", token, &body, deadline).await {
                 Err(refusal) if refusal.reason == "message_not_found" => {}
                 answer => return answer.map(|_| Sent::Updated),
             }
         }
-        let channel = record.slack_channel.as_ref().filter(|channel| *channel != WEBHOOK);
-        let channel = channel.or(self.settings.channel.as_ref()).ok_or_else(|| Refusal {
+        let channel = place.channel.or(self.settings.channel.as_deref()).ok_or_else(|| Refusal {
             reason: "there is no channel for it; set the stack's SlackChannel, or the service's tag tidegate:channel"
                 .into(),
             transient: false,
         })?;
-        // The repair path: should the message's id be lost, this finds it again.
-        let metadata = json!({
-            "event_type": "tidegate_deployment",
-            "event_payload": {"id": record.id, "service": record.service, "cluster": record.cluster},
-        });
-        let body = with(body, [("channel", json!(channel)), ("metadata", metadata)]);
+        let mut body = with(body, [("channel", json!(channel))]);
+        body.extend(place.metadata.map(|metadata| ("metadata".to_owned(), metadata)));
         let answer = self.method("chat.postMessage", token, &body, deadline).await?;
         Ok(Sent::Posted { channel: text(&answer, "channel"), ts: text(&answer, "ts") })
     }

@@ -46,24 +46,30 @@ impl Topic {
     /// # Errors
     /// [`Error::Aws`].
     pub async fn publish(&self, record: &Record) -> Result<(), Error> {
-        let attribute = |value: &str| {
-            MessageAttributeValue::builder()
-                .data_type("String")
-                .string_value(value)
-                .build()
-                .map_err(|error| Error::Input(format!("an attribute of the SNS message is incomplete: {error}")))
-        };
-        self.client
-            .publish()
-            .topic_arn(&self.arn)
-            .subject(subject(record))
-            .message(body(record).to_string())
-            .message_attributes("state", attribute(record.state.as_str())?)
-            .message_attributes("service", attribute(&record.service)?)
-            .message_attributes("cluster", attribute(&record.cluster)?)
-            .send()
-            .await
-            .map_err(|error| from_sdk("Publish", &self.arn, &error))?;
+        let attributes = [("state", record.state.as_str()), ("service", &record.service), ("cluster", &record.cluster)];
+        self.send(&subject(record), &body(record), attributes).await
+    }
+
+    /// Publishes a document with a subject for those who get an e-mail, and attributes to filter on. An empty one is left
+    /// out.
+    ///
+    /// # Errors
+    /// [`Error::Aws`].
+    pub async fn send(
+        &self,
+        subject: &str,
+        document: &Value,
+        attributes: impl IntoIterator<Item = (&str, &str)>,
+    ) -> Result<(), Error> {
+        let mut publish =
+            self.client.publish().topic_arn(&self.arn).subject(printable(subject)).message(document.to_string());
+        for (name, value) in attributes.into_iter().filter(|(_, value)| !value.is_empty()) {
+            let attribute = MessageAttributeValue::builder().data_type("String").string_value(value).build();
+            let attribute = attribute
+                .map_err(|error| Error::Input(format!("an attribute of the SNS message is incomplete: {error}")))?;
+            publish = publish.message_attributes(name, attribute);
+        }
+        publish.send().await.map_err(|error| from_sdk("Publish", &self.arn, &error))?;
         Ok(())
     }
 }
@@ -73,7 +79,10 @@ fn subject(record: &Record) -> String {
     let state = record.state.as_str().replace('_', " ");
     let of_what = if record.origin == Origin::Rollback { "rollback " } else { "" };
     let but = if is_held(record) { ", not taken back" } else { "" };
-    let subject = format!("{} in {}: {of_what}{state}{but}", record.service, record.environment());
+    printable(&format!("{} in {}: {of_what}{state}{but}", record.service, record.environment()))
+}
+
+fn printable(subject: &str) -> String {
     let printable = subject.chars().filter(|character| character.is_ascii_graphic() || *character == ' ');
     printable.skip_while(|character| *character == ' ').take(SUBJECT_CHARS_MAX).collect()
 }

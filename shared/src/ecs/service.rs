@@ -22,6 +22,16 @@ pub struct Service {
     pub status: String,
     /// `ECS`, `CODE_DEPLOY` or `EXTERNAL`.
     pub controller: String,
+    /// Tasks that ECS is to run.
+    pub desired: u32,
+    /// Tasks that run.
+    pub running: u32,
+    /// Tasks that are on their way to run.
+    pub pending: u32,
+    /// `REPLICA` or `DAEMON`.
+    pub scheduling: String,
+    /// How many task sets it has: deployments of controllers other than ECS.
+    pub task_sets: usize,
     /// Its tags.
     pub tags: Vec<Tag>,
     /// Its deployments, as ECS lists them.
@@ -59,6 +69,9 @@ pub struct Deployment {
     /// Tasks running.
     #[serde(default)]
     pub running_count: i64,
+    /// Tasks on their way to run.
+    #[serde(default)]
+    pub pending_count: i64,
     /// Tasks that have failed to start or to become healthy.
     #[serde(default)]
     pub failed_tasks: i64,
@@ -85,11 +98,17 @@ impl Service {
     pub(super) fn read(cluster: &str, answer: &Value) -> Option<Self> {
         let text = |key: &str| answer.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (arn, name) = (text("serviceArn"), text("serviceName"));
+        let count = |key: &str| answer.get(key).and_then(Value::as_u64).and_then(|count| count.try_into().ok());
         let controller = answer.pointer("/deploymentController/type").and_then(Value::as_str);
         Some(Self {
             id: ServiceRef { cluster: cluster.to_owned(), service: name, arn },
             status: text("status"),
             controller: controller.unwrap_or("ECS").to_owned(),
+            desired: count("desiredCount").unwrap_or_default(),
+            running: count("runningCount").unwrap_or_default(),
+            pending: count("pendingCount").unwrap_or_default(),
+            scheduling: Some(text("schedulingStrategy")).filter(|it| !it.is_empty()).unwrap_or("REPLICA".into()),
+            task_sets: answer.get("taskSets").and_then(Value::as_array).map_or(0, Vec::len),
             tags: answer.get("tags").map(read_tags).unwrap_or_default(),
             deployments: read_all(answer.get("deployments")),
             current_service_deployment: Some(text("currentServiceDeployment")).filter(|arn| !arn.is_empty()),
@@ -119,6 +138,13 @@ impl Service {
             let mut others = self.deployments.iter();
             others.any(|other| other.rollout_state == "FAILED" && other.created_at > primary.created_at)
         })
+    }
+
+    /// Whether a deployment is going on, or two of them share the tasks.
+    #[must_use]
+    pub fn is_rolling_out(&self) -> bool {
+        let is_going_on = |deployment: &Deployment| deployment.rollout_state == "IN_PROGRESS";
+        self.deployments.iter().any(is_going_on) || self.deployments.len() > 1 || self.task_sets > 1
     }
 
     /// Whether ECS replaces its tasks a few at a time. Other strategies shift traffic between two sets of tasks, and a

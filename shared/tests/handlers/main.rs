@@ -14,6 +14,8 @@ mod outcomes;
 mod policies;
 mod report;
 mod rollback;
+mod scale_cluster;
+mod scale_service;
 mod sinks;
 mod sweep;
 mod trace;

@@ -2,6 +2,13 @@
 
 use serde_json::{Map, Value};
 
+const DOUBLE: &str = "$double";
+
+/// A number that is no time, whether or not it has a fraction.
+pub(super) fn double(number: f64) -> Value {
+    Value::Object(Map::from_iter([(DOUBLE.to_owned(), number.into())]))
+}
+
 pub(super) fn encode(value: &Value) -> Vec<u8> {
     match value {
         Value::Null => vec![0xf6],
@@ -15,6 +22,10 @@ pub(super) fn encode(value: &Value) -> Vec<u8> {
         Value::String(text) => [head(3, text.len() as u64), text.clone().into_bytes()].concat(),
         Value::Array(items) => {
             [head(4, items.len() as u64), items.iter().flat_map(encode).collect::<Vec<u8>>()].concat()
+        }
+        // What stands for a number with a fraction that is no time.
+        Value::Object(fields) if fields.len() == 1 && fields.contains_key(DOUBLE) => {
+            [vec![0xfb], fields[DOUBLE].as_f64().unwrap().to_be_bytes().to_vec()].concat()
         }
         Value::Object(fields) => {
             let pairs = fields.iter().flat_map(|(name, value)| [encode(&name.as_str().into()), encode(value)].concat());
@@ -51,6 +62,9 @@ fn item(bytes: &mut &[u8]) -> Option<Value> {
             let pair = |bytes: &mut &[u8]| Some((item(bytes)?.as_str().unwrap().to_owned(), item(bytes).unwrap()));
             (0..length()).map_while(|_| pair(bytes)).collect::<Map<String, Value>>().into()
         }
+        // A tag says what the next item means; only times have one here.
+        (6, Some(_)) => item(bytes)?,
+        (7, Some(bits)) if info == 27 => f64::from_bits(bits).into(),
         (7, Some(20)) => false.into(),
         (7, Some(21)) => true.into(),
         (7, Some(22)) => Value::Null,

@@ -60,6 +60,11 @@ impl Table {
         found.map(|(_, item)| item.iter().map(|(name, value)| (name.clone(), plain(value))).collect()).collect()
     }
 
+    /// Somebody has deleted an item.
+    pub(crate) fn remove(&mut self, partition_key: &str, sort_key: &str) {
+        self.items.remove(&(partition_key.to_owned(), sort_key.to_owned())).unwrap();
+    }
+
     pub(super) fn get_item(&self, body: &Value) -> Value {
         match self.items.get(&key(&body["Key"])) {
             Some(item) => json!({"Item": item}),

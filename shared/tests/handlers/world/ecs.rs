@@ -1,5 +1,7 @@
 //! ECS as far as the functions see it. Rollouts end when a test says so.
 
+mod instances;
+mod scheduler;
 mod service_deployments;
 mod services;
 mod tasks;
@@ -27,6 +29,13 @@ pub(crate) struct Ecs {
     pub(crate) tasks: BTreeMap<String, Vec<Value>>,
     /// What ECS has resolved the tags of a deployment to, by the deployment's id.
     pub(crate) resolved: BTreeMap<String, String>,
+    /// Clusters with tags, by name.
+    pub(crate) tagged_clusters: BTreeMap<String, Value>,
+    /// By cluster.
+    pub(crate) container_instances: BTreeMap<String, Vec<Value>>,
+    pub(crate) capacity_providers: Vec<Value>,
+    /// ARNs of the tasks that protect themselves from scale-in.
+    pub(crate) protected: BTreeSet<String>,
     clusters: BTreeSet<String>,
     deployments: u64,
     start: tokio::time::Instant,
@@ -42,6 +51,10 @@ impl Default for Ecs {
             service_deployments_exist: true,
             tasks: BTreeMap::new(),
             resolved: BTreeMap::new(),
+            tagged_clusters: BTreeMap::new(),
+            container_instances: BTreeMap::new(),
+            capacity_providers: Vec::new(),
+            protected: BTreeSet::new(),
             clusters: BTreeSet::new(),
             deployments: 0,
             start: tokio::time::Instant::now(),

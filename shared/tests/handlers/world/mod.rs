@@ -4,6 +4,7 @@
 //! It models what the functions use, and no more. What it can't answer it refuses loudly.
 
 mod answers;
+pub(crate) mod autoscaling;
 mod cbor;
 mod dependencies;
 mod dynamodb;
@@ -12,6 +13,8 @@ pub(crate) mod ecs;
 pub(crate) mod fleet;
 mod limits;
 mod logs;
+mod metering;
+pub(crate) mod queues;
 mod sinks;
 mod slack;
 mod state;
@@ -202,6 +205,7 @@ impl World {
             table: "history".into(),
             topic_arn: format!("arn:aws:sns:{REGION}:{ACCOUNT}:outcomes"),
             rejects_queue_url: format!("https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/rejects"),
+            ticks_queue_url: Some(format!("https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/ticks")),
             slack: Some(SlackSettings {
                 secret_name: "/tidegate/slack".into(),
                 channel: Some("C0123456789".into()),
@@ -249,6 +253,8 @@ impl World {
                 "deploy" => function.deployer().handle(event, deadline).await,
                 "notify" => function.notifier().handle(event, deadline).await,
                 "rollback" => function.rollbacker().handle(event, deadline).await,
+                "scale-service" => function.service_scaler().handle(event, deadline).await,
+                "scale-cluster" => function.cluster_scaler().handle(event, deadline).await,
                 other => panic!("there is no function {other}"),
             };
             function.conclude(handled, event, "request-1").await.map_err(|error| error.error_message)

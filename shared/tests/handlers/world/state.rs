@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Call, Fate, Fates, Hook, dynamodb, ecr, ecs, limits, logs};
+use super::{Call, Fate, Fates, Hook, autoscaling, dynamodb, ecr, ecs, limits, logs, metering, queues};
 
 /// `OK`, `ALARM` or `INSUFFICIENT_DATA` by the alarm's name.
 pub(super) type Alarms = BTreeMap<String, String>;
@@ -15,6 +15,10 @@ pub(crate) struct State {
     pub(super) fates: Fates,
     pub(crate) ecs: ecs::Ecs,
     pub(crate) ecr: ecr::Ecr,
+    pub(crate) groups: autoscaling::Groups,
+    pub(crate) metered: metering::Metered,
+    pub(crate) queues: queues::Queues,
+    pub(crate) targets: queues::Targets,
     pub(crate) table: dynamodb::Table,
     pub(crate) alarms: Alarms,
     pub(crate) composite_alarms: Alarms,
@@ -30,6 +34,8 @@ pub(crate) struct State {
     pub(crate) secrets_by_name: BTreeMap<String, String>,
     pub(crate) logs: logs::Logs,
     pub(crate) rejects: Vec<Value>,
+    /// What the queue of ticks was sent, each with the seconds after which it comes.
+    pub(crate) ticks: Vec<(i64, Value)>,
     /// What the topic of the outcomes was told.
     pub(crate) published: Vec<Value>,
     /// What other topics were told, by ARN.
@@ -73,6 +79,11 @@ impl State {
             fates: Box::new(|_, _| Fate::Answered),
             ecs: ecs::Ecs::default(),
             ecr: ecr::Ecr::default(),
+            groups: autoscaling::Groups::default(),
+            metered: metering::Metered::default(),
+            queues: queues::Queues::new(),
+            targets: queues::Targets::new(),
+            ticks: Vec::new(),
             table: dynamodb::Table::default(),
             alarms: Alarms::new(),
             composite_alarms: Alarms::new(),

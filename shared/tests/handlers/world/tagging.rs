@@ -7,9 +7,14 @@ use super::wire::Refusal;
 
 pub(super) fn get_resources(ecs: &Ecs, body: &Value) -> Result<Value, Refusal> {
     let filters = body["TagFilters"].as_array().cloned().unwrap_or_default();
-    let found = ecs.services.values().filter(|service| filters.iter().all(|filter| has_tag(service, filter)));
-    let list: Vec<Value> =
-        found.map(|service| json!({"ResourceARN": service["serviceArn"], "Tags": tags(service)})).collect();
+    let found = |resource: &&Value| filters.iter().all(|filter| has_tag(resource, filter));
+    let shown = |arn: &Value, resource: &Value| json!({"ResourceARN": arn, "Tags": tags(resource)});
+    let list: Vec<Value> = match &body["ResourceTypeFilters"][0] {
+        kind if kind == "ecs:cluster" => {
+            ecs.tagged_clusters.values().filter(found).map(|cluster| shown(&cluster["clusterArn"], cluster)).collect()
+        }
+        _ => ecs.services.values().filter(found).map(|service| shown(&service["serviceArn"], service)).collect(),
+    };
     let (page, token) = page(list, &body["ResourcesPerPage"], (50, 100), &body["PaginationToken"])?;
     Ok(json!({"PaginationToken": token.unwrap_or_default(), "ResourceTagMappingList": page}))
 }

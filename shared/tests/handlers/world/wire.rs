@@ -66,8 +66,11 @@ impl Protocol {
             (Self::Json, Ok(answer)) => respond(200, answer.to_string()),
             (Self::Cbor, Ok(answer)) => respond(200, cbor::encode(&answer)),
             (Self::Query, Ok(answer)) => {
-                let answer = json!({format!("{operation}Result"): answer, "ResponseMetadata": {"RequestId": "1"}});
-                respond(200, xml(&json!({format!("{operation}Response"): answer})))
+                // The result comes first.
+                let parts =
+                    [json!({format!("{operation}Result"): answer}), json!({"ResponseMetadata": {"RequestId": "1"}})];
+                let answer: String = parts.iter().map(xml).collect();
+                respond(200, format!("<{operation}Response>{answer}</{operation}Response>"))
             }
         }
     }
@@ -117,7 +120,9 @@ fn xml(value: &Value) -> String {
         Value::Object(fields) => {
             fields.iter().map(|(name, value)| format!("<{name}>{}</{name}>", xml(value))).collect()
         }
+        Value::Array(items) => items.iter().map(|item| format!("<member>{}</member>", xml(item))).collect(),
         Value::String(text) => text.clone(),
+        Value::Null => String::new(),
         other => other.to_string(),
     }
 }

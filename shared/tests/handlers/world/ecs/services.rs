@@ -80,9 +80,17 @@ impl Ecs {
         if service["deploymentController"]["type"] != "ECS" {
             return Err(("InvalidParameterException", Value::Null));
         }
+        if let Some(count) = body["desiredCount"].as_u64() {
+            self.service(&id)["desiredCount"] = json!(count);
+            self.service(&id)["deployments"][0]["desiredCount"] = json!(count);
+        }
+        if body["taskDefinition"].is_null() {
+            return Ok(json!({"service": without_tags(&self.services[&id])}));
+        }
         let revision = self.revision(body["taskDefinition"].as_str().unwrap()).filter(|revision| is_active(revision));
         let revision = revision.ok_or(("ClientException", Value::Null))?["taskDefinition"]["taskDefinitionArn"].clone();
         // What runs already is not deployed again unless that is asked for.
+        let service = &self.services[&id];
         let deploys = service["deployments"][0]["taskDefinition"] != revision || body["forceNewDeployment"] == true;
         if let Some(configuration) = body.get("deploymentConfiguration") {
             self.service(&id)["deploymentConfiguration"] = configuration.clone();

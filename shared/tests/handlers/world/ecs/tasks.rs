@@ -41,7 +41,8 @@ impl Ecs {
 /// The API.
 impl Ecs {
     pub(in crate::world) fn list_tasks(&self, body: &Value) -> Result<Value, Refusal> {
-        const KNOWN: [&str; 6] = ["cluster", "serviceName", "desiredStatus", "startedBy", "nextToken", "maxResults"];
+        const KNOWN: [&str; 7] =
+            ["cluster", "serviceName", "containerInstance", "desiredStatus", "startedBy", "nextToken", "maxResults"];
         let unknown = body.as_object().unwrap().keys().find(|name| !KNOWN.contains(&name.as_str()));
         assert_eq!(unknown, None, "a listing of tasks with it");
         let cluster = self.cluster(body)?;
@@ -57,6 +58,7 @@ impl Ecs {
         let found = self.tasks_of(&cluster).filter(|(of, task)| {
             service.as_ref().is_none_or(|service| service == *of)
                 && task["desiredStatus"] == status
+                && body.get("containerInstance").is_none_or(|instance| task["containerInstanceArn"] == *instance)
                 && started_by.is_none_or(|by| task["startedBy"] == *by)
         });
         let arns = found.map(|(_, task)| task["taskArn"].clone()).collect();
@@ -81,7 +83,7 @@ impl Ecs {
     }
 
     /// The tasks of a cluster that ECS still shows, each with its service.
-    fn tasks_of(&self, cluster: &str) -> impl Iterator<Item = (&String, &Value)> {
+    pub(super) fn tasks_of(&self, cluster: &str) -> impl Iterator<Item = (&String, &Value)> {
         let tasks = self.tasks.iter().flat_map(|(service, tasks)| tasks.iter().map(move |task| (service, task)));
         let oldest = self.now() - STOPPED_FOR_SECS;
         let prefix = format!("{cluster}/");
