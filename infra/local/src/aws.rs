@@ -122,6 +122,16 @@ impl Aws {
         self.json("monitoring", &format!("GraniteServiceVersion20100801.{operation}"), input).await
     }
 
+    /// Calls an operation of Application Auto Scaling.
+    pub async fn scaling_targets(&self, operation: &str, input: &Value) -> Result<Value> {
+        self.json("application-autoscaling", &format!("AnyScaleFrontendService.{operation}"), input).await
+    }
+
+    /// Calls an operation of Amazon EC2 Auto Scaling, which answers XML.
+    pub async fn autoscaling(&self, operation: &str, parameters: &[(&str, &str)]) -> Result<String> {
+        self.query("autoscaling", "2011-01-01", operation, parameters).await
+    }
+
     /// Calls an operation of AWS IAM, which answers XML.
     pub async fn iam(&self, operation: &str, parameters: &[(&str, &str)]) -> Result<String> {
         self.query("iam", "2010-05-08", operation, parameters).await

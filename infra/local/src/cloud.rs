@@ -1,5 +1,6 @@
 //! The local cloud as a whole: everything started in order, and what the demo and the tests ask of it.
 
+pub mod scaling;
 mod tidegate;
 
 use std::fmt::Write as _;
@@ -43,6 +44,11 @@ const SWEEP: &str = "tidegate-sweep";
 const LOOK: &str = "tidegate-look";
 /// The rule with the schedule of the watch, for `rollback`.
 const WATCH: &str = "tidegate-watch";
+/// The rules with the schedule of the looks, for the functions that scale.
+const SCALE_SERVICE: &str = "tidegate-scale-service";
+const SCALE_CLUSTER: &str = "tidegate-scale-cluster";
+/// All of them.
+const SCHEDULES: [&str; 5] = [SWEEP, LOOK, WATCH, SCALE_SERVICE, SCALE_CLUSTER];
 /// How long something may take. It takes seconds, but not where other work has the machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -72,7 +78,7 @@ pub struct Cloud {
     pub stack: Stack,
     /// The tools it was made with.
     pub tools: Tools,
-    /// The names of the functions: `deploy`, `notify`, `rollback`.
+    /// The names of the functions: `deploy`, `notify`, `rollback`, `scale-cluster`, `scale-service`.
     pub functions: Vec<String>,
     engine: Engine,
     emulator: Emulator,
@@ -114,7 +120,7 @@ impl Cloud {
             ("Architecture", architecture()),
         ];
         let stack = Stack::deploy(&aws, &workspace, &parameters).await?;
-        for rule in [SWEEP, LOOK, WATCH] {
+        for rule in SCHEDULES {
             aws.events("DisableRule", &json!({ "Name": rule })).await?;
         }
         for (queue, topic) in [(ANNOUNCEMENTS, "TopicArn"), (CHAT, "ChatTopicArn")] {
@@ -131,7 +137,7 @@ impl Cloud {
     /// Lets the schedules run, which they do not before: what tests and stories check must not depend on the minute
     /// in which it happens.
     pub async fn start_the_clock(&self) -> Result<()> {
-        for rule in [SWEEP, LOOK, WATCH] {
+        for rule in SCHEDULES {
             self.aws.events("EnableRule", &json!({ "Name": rule })).await?;
         }
         Ok(())
@@ -148,6 +154,7 @@ impl Cloud {
     pub async fn create_alarm(&self, name: &str) -> Result<()> {
         let alarm = json!({
             "AlarmName": name, "Namespace": "AWS/ApplicationELB", "MetricName": "HTTPCode_Target_5XX_Count",
+            "Dimensions": [{ "Name": "LoadBalancer", "Value": "app/tides/50dc6c495c0c9188" }],
             "Statistic": "Sum", "Period": 60, "EvaluationPeriods": 1, "Threshold": 10.0,
             "ComparisonOperator": "GreaterThanThreshold", "TreatMissingData": "ignore",
         });
@@ -262,7 +269,8 @@ impl Cloud {
         let mut ids: Vec<String> = Vec::new();
         for entry in events::journal(&self.aws, 0).await? {
             let id = text(&entry, "id").to_owned();
-            if entry["cluster"] == cluster && entry["service"] == service && !ids.contains(&id) {
+            let is_of_service = entry["cluster"] == cluster && entry["service"] == service;
+            if entry["kind"] == "deployment" && is_of_service && !ids.contains(&id) {
                 ids.push(id);
             }
         }

@@ -15,7 +15,12 @@ use tempfile::TempDir;
 use crate::aws::{ACCOUNT, Aws, REGION};
 use crate::tools::{Tools, last_lines};
 
-const LAUNCHER: &str = include_str!("launcher.py");
+/// What the emulator is started with, and the modules beside it.
+const PROGRAM: [(&str, &str); 3] = [
+    ("launcher.py", include_str!("launcher.py")),
+    ("instances.py", include_str!("instances.py")),
+    ("queues.py", include_str!("queues.py")),
+];
 const START_DEADLINE: Duration = Duration::from_secs(60);
 const END_DEADLINE: Duration = Duration::from_secs(3);
 
@@ -98,8 +103,10 @@ pub fn free_port() -> io::Result<u16> {
 }
 
 fn launch(tools: &Tools, state: &Path, port: u16, engine: SocketAddr) -> Result<Child> {
+    for (name, text) in PROGRAM {
+        fs::write(state.join(name), text)?;
+    }
     let launcher = state.join("launcher.py");
-    fs::write(&launcher, LAUNCHER)?;
     let temporary = state.join("tmp");
     fs::create_dir(&temporary)?;
     let log = File::create(state.join("emulator.log"))?;

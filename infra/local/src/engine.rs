@@ -5,6 +5,8 @@
 //! emulator's client goes, with nothing behind it: a "container" is an entry in a map. What becomes of it is decided by
 //! the image, which the engine reads from the emulator's registry. Images of other registries (sidecars) always run.
 
+pub mod worker;
+
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +25,7 @@ use crate::aws::Aws;
 use crate::http::Server;
 use crate::json::text;
 use crate::registry::{self, Behaviour, SLOW_PULL, STUCK_PULL};
+use worker::Work;
 
 /// How long a crashing container runs.
 const CRASH_AFTER: Duration = Duration::from_millis(300);
@@ -51,6 +54,7 @@ struct Container {
     image: String,
     labels: Value,
     behaviour: Behaviour,
+    work: Option<Work>,
     started: Option<Instant>,
     exit_code: Option<i64>,
 }
@@ -123,7 +127,12 @@ async fn serve(State(containers): State<Arc<Containers>>, request: Request) -> R
         Some(("images", image)) => containers.image(image.trim_end_matches("/json")).await,
         Some(("containers", "json")) => Json(json!([])).into_response(),
         Some(("containers", "create")) => containers.create(&body).await,
-        Some(("containers", rest)) => containers.container(&method, rest),
+        Some(("containers", rest)) => {
+            if let Some(id) = rest.strip_suffix("/start") {
+                worker::start(&containers, id);
+            }
+            containers.container(&method, rest)
+        }
         Some(_) => Json(json!([])).into_response(),
     }
 }
@@ -216,6 +225,7 @@ impl Containers {
             image: image.to_owned(),
             labels: request.get("Labels").cloned().unwrap_or(json!({})),
             behaviour,
+            work: Work::asked_for(&request),
             started: None,
             exit_code: None,
         };
@@ -329,6 +339,7 @@ mod tests {
             image: String::new(),
             labels: Value::Null,
             behaviour,
+            work: None,
             started,
             exit_code: None,
         };
@@ -352,6 +363,7 @@ mod tests {
             image: image.to_owned(),
             labels: Value::Null,
             behaviour: Behaviour::Healthy,
+            work: None,
             started,
             exit_code: None,
         };

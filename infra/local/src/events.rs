@@ -174,7 +174,7 @@ fn is_failure(entries: &[Value], at: usize) -> bool {
 
 /// Where the next entry about the same service is.
 fn next_of_service(entries: &[Value], at: usize) -> Option<usize> {
-    let service = |entry: &Value| (entry["cluster"].clone(), entry["service"].clone());
+    let service = |entry: &Value| (entry["kind"].clone(), entry["cluster"].clone(), entry["service"].clone());
     (at + 1..entries.len()).find(|&later| service(&entries[later]) == service(&entries[at]))
 }
 
@@ -186,6 +186,9 @@ fn events_of(entry: &Value) -> Vec<Value> {
         "tags" => vec![tag_change(entry)],
         "task" => vec![stopped_task(entry)],
         "alarm" => vec![alarm(entry)],
+        "unplaced" => vec![unplaced(entry)],
+        "instance" => vec![instance(entry)],
+        "lifecycle" => vec![lifecycle_action(entry)],
         _ => Vec::new(),
     }
 }
@@ -221,6 +224,64 @@ fn steady_state(entry: &Value) -> Value {
     )
 }
 
+/// The same guide's sample of a task that finds no place.
+fn unplaced(entry: &Value) -> Value {
+    ecs_event(
+        entry,
+        "ECS Service Action",
+        json!({
+            "eventType": "ERROR",
+            "eventName": "SERVICE_TASK_PLACEMENT_FAILURE",
+            "clusterArn": cluster_arn(entry),
+            "reason": "RESOURCE:CPU",
+            "createdAt": entry["at"],
+        }),
+    )
+}
+
+/// The shape of the Amazon ECS developer guide, "Amazon ECS container instance state change events". Not of each task
+/// that starts or ends on an instance.
+fn instance(entry: &Value) -> Value {
+    let instance = &entry["instance"];
+    json!({
+        "source": "aws.ecs",
+        "detail-type": "ECS Container Instance State Change",
+        "time": entry["at"],
+        "resources": [instance["containerInstanceArn"]],
+        "detail": instance,
+    })
+}
+
+/// The shape of the Amazon EC2 Auto Scaling user guide, "EC2 Instance-terminate Lifecycle Action".
+fn lifecycle_action(entry: &Value) -> Value {
+    json!({
+        "source": "aws.autoscaling",
+        "detail-type": "EC2 Instance-terminate Lifecycle Action",
+        "time": entry["at"],
+        "resources": [entry["groupArn"]],
+        "detail": {
+            "LifecycleActionToken": entry["token"],
+            "AutoScalingGroupName": entry["group"],
+            "LifecycleHookName": entry["hook"],
+            "EC2InstanceId": entry["instance"],
+            "LifecycleTransition": "autoscaling:EC2_INSTANCE_TERMINATING",
+            "Origin": "AutoScalingGroup",
+            "Destination": "EC2",
+        },
+    })
+}
+
+/// The warning that EC2 sends two minutes before it takes a Spot instance back, in the shape of the Amazon EC2 user guide,
+/// "Spot Instance interruption notices".
+pub fn spot_warning(instance: &str) -> Value {
+    json!({
+        "source": "aws.ec2",
+        "detail-type": "EC2 Spot Instance Interruption Warning",
+        "resources": [format!("arn:aws:ec2:{REGION}a:instance/{instance}")],
+        "detail": { "instance-id": instance, "instance-action": "terminate" },
+    })
+}
+
 fn ecs_event(entry: &Value, kind: &str, detail: Value) -> Value {
     let service = service_arn(text(entry, "cluster"), text(entry, "service"));
     json!({
@@ -245,8 +306,8 @@ fn stopped_task(entry: &Value) -> Value {
     })
 }
 
-/// The shape of the Amazon CloudWatch user guide, "Alarm events and EventBridge". Of the alarm's configuration there is
-/// nothing.
+/// The shape of the Amazon CloudWatch user guide, "Alarm events and EventBridge". Of the alarm's configuration there is its
+/// metric, if it is one of a single metric.
 fn alarm(entry: &Value) -> Value {
     let arn = text(entry, "arn");
     // CloudWatch writes the offset in its own way.
@@ -260,9 +321,27 @@ fn alarm(entry: &Value) -> Value {
             "alarmName": arn.rsplit(':').next().unwrap_or_default(),
             "state": { "value": entry["state"], "reason": entry["reason"], "timestamp": at },
             "previousState": { "value": entry["before"] },
-            "configuration": {},
+            "configuration": { "metrics": metrics(&entry["metric"]) },
         },
     })
+}
+
+fn metrics(alarm: &Value) -> Value {
+    let Some(name) = alarm.get("MetricName") else { return json!([]) };
+    // PutMetricAlarm lists the dimensions, or the emulator has made a map of them.
+    let dimensions: Value = match &alarm["Dimensions"] {
+        Value::Array(listed) => listed.iter().map(|it| (text(it, "Name").to_owned(), it["Value"].clone())).collect(),
+        map => map.clone(),
+    };
+    json!([{
+        "id": "m1",
+        "metricStat": {
+            "metric": { "namespace": alarm["Namespace"], "name": name, "dimensions": dimensions },
+            "period": alarm["Period"],
+            "stat": alarm["Statistic"],
+        },
+        "returnData": true,
+    }])
 }
 
 fn cluster_arn(entry: &Value) -> String {

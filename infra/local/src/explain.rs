@@ -48,9 +48,10 @@ fn heading(decision: &Value) -> String {
         (action, "") => action.to_owned(),
         (action, reason) => format!("{action}, because {reason}"),
     };
-    match text(decision, "service") {
-        "" => decided,
-        service => format!("{service}: {decided}"),
+    let named = ["service", "cluster"].map(|field| text(decision, field));
+    match named.into_iter().find(|name| !name.is_empty()) {
+        Some(name) => format!("{name}: {decided}"),
+        None => decided,
     }
 }
 

@@ -1,4 +1,5 @@
-"""Starts the pinned emulator with the behaviours of AWS that Tidegate depends on and the emulator lacks.
+"""Starts the pinned emulator with the behaviours of AWS that Tidegate depends on and the emulator lacks. Those of
+instances and of queues are beside it.
 
 The emulator's private names are used here, so its version is pinned, and tests/cloud/smoke.rs asserts every behaviour
 below: a new version that breaks one fails there, loudly. Usage: launcher.py STATE_DIRECTORY, with a pipe as standard
@@ -19,6 +20,7 @@ import string
 import sys
 import threading
 import time
+import traceback
 from datetime import datetime
 from urllib.parse import parse_qs
 
@@ -26,6 +28,9 @@ import ministack.app as app
 from ministack.core import iam_actions
 from ministack.core.responses import error_response_json, get_account_id, get_region, json_response, now_iso
 from ministack.services import cloudwatch, ecr, ecs, eventbridge, lambda_svc, tagging
+
+import instances
+import queues
 
 
 # Lifetime. Lambda bootstraps are our children and would outlive a parent that was killed, so the end of the pipe, which
@@ -59,9 +64,18 @@ async def serve_journal(scope, send):
     await send({"type": "http.response.body", "body": body})
 
 
+async def pass_time(scope, send):
+    query = parse_qs(scope["query_string"].decode())
+    queues.move_back(query["of"][0], float(query["seconds"][0]))
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
 async def with_journal(scope, receive, send, emulator=app.app):
     if scope["type"] == "http" and scope["path"] == "/_tidegate/journal":
         await serve_journal(scope, send)
+    elif scope["type"] == "http" and scope["path"] == "/_tidegate/metrics/earlier":
+        await pass_time(scope, send)
     else:
         await emulator(scope, receive, send)
 
@@ -734,6 +748,20 @@ def stop_if_unhealthy(task, docker_client):
 ecs._maybe_mark_stopped = look_at_times
 
 
+# On a busy machine a container may have ended long before the emulator looks at it. So a task is looked at once more before
+# it counts as one that has outlived its start, and a rollout as complete.
+
+record_task_healthy = ecs._record_service_task_healthy
+
+
+def look_before_it_counts(key, task):
+    maybe_mark_stopped(task, None)
+    record_task_healthy(key, task)
+
+
+ecs._record_service_task_healthy = look_before_it_counts
+
+
 # Task definitions: every field of the request is kept, known or not; nothing is made up for those it left out; fields
 # that AWS sets itself are refused; tags are told only to who asks for them.
 
@@ -830,14 +858,30 @@ def record_change_of_state(name, old_state, new_state, reason, alarm_type="Metri
         return
     now = time.time()
     alarm.update(StateUpdatedTimestamp=now, StateTransitionedTimestamp=now)
-    record("alarm", arn=alarm["AlarmArn"], state=new_state, reason=reason, before=old_state)
+    told = ("Namespace", "MetricName", "Dimensions", "Statistic", "Period")
+    metric = {name: alarm[name] for name in told if name in alarm}
+    record("alarm", arn=alarm["AlarmArn"], state=new_state, reason=reason, before=old_state, metric=metric)
 
 
 cloudwatch._record_history = record_change_of_state
 
 
-# Permissions are checked against what a call names: the service, the family, the task or the log stream, not only the
-# cluster or the log group. Tasks are listed for those who may list all.
+# Instances and queues.
+
+instances.install(
+    replace=replace,
+    record=record,
+    body_of=body_of,
+    page_of=page_of,
+    ecs_arn=ecs_arn,
+    by_the_scheduler=BY_THE_SCHEDULER,
+    problem=traceback.print_exc,
+)
+queues.install(app, traceback.print_exc)
+
+
+# Permissions are checked against what a call names: the service, the family, the task, the instance or the log stream,
+# not only the cluster or the log group. Services and tasks are listed for those who may list all.
 
 extract_resource_arn = iam_actions.extract_resource_arn
 
@@ -847,12 +891,25 @@ def resource_arn(service, method, path, headers, body, query_params, region, acc
     operation = headers.get("x-amz-target", "").rsplit(".", 1)[-1]
     if operation == "GetLogEvents":
         return f"{arn}:log-stream:{json.loads(body or b'{}').get('logStreamName', '')}"
+    if service == "autoscaling" and iam_actions._query_param(query_params, "InstanceId") and arn == "*":
+        group, _ = instances.find(iam_actions._query_param(query_params, "InstanceId"))
+        return group["AutoScalingGroupARN"] if group else "*"
     if service != "ecs":
         return arn
     request = json.loads(body or b"{}")
     prefix = f"arn:aws:ecs:{region}:{account_id}"
-    if operation == "ListTasks":
+    if operation in ("ListTasks", "ListServices"):
         return "*"
+    if operation == "ListContainerInstances":
+        return arn
+    for field, kind in (("clusters", "cluster"), ("capacityProviders", "capacity-provider")):
+        if operation.startswith("Describe") and request.get(field):
+            name = request[field][0]
+            return name if name.startswith("arn:") else f"{prefix}:{kind}/{name}"
+    if "containerInstances" in request:
+        name = next(iter(request["containerInstances"]), "*").rsplit("/", 1)[-1]
+        cluster = ecs._resolve_cluster_name(request.get("cluster", "default"))
+        return f"{prefix}:container-instance/{cluster}/{name}"
     if "family" in request:
         return f"{prefix}:task-definition/{request['family']}:*"
     if "serviceDeploymentArn" in request:
@@ -869,6 +926,19 @@ def resource_arn(service, method, path, headers, body, query_params, region, acc
 
 
 iam_actions.extract_resource_arn = resource_arn
+
+
+# Who may send or delete a message may do so with a batch of them.
+
+extract_iam_action = iam_actions.extract_iam_action
+
+
+def action_of_each(service, *request):
+    action = extract_iam_action(service, *request)
+    return action.removesuffix("Batch") if service == "sqs" and action else action
+
+
+iam_actions.extract_iam_action = action_of_each
 
 
 # Conditions on the source of an event are checked.

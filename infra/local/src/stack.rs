@@ -35,7 +35,11 @@ impl Stack {
         let text = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
         let mut template: Value = serde_yaml_ng::from_str(&text).context("infra/template.yaml is not YAML")?;
         package(aws, workspace, &mut template).await?;
-        create(aws, &serde_yaml_ng::to_string(&template)?, parameters).await?;
+        // CloudFormation takes a template of more than 51,200 bytes from a bucket only, where SAM puts it too.
+        let path = format!("/{BUCKET}/template.yaml");
+        let uploaded = aws.send("s3", Method::PUT, &path, &[], serde_yaml_ng::to_string(&template)?).await?;
+        ensure!(uploaded.status.is_success(), "the template cannot be uploaded: {}", uploaded.text());
+        create(aws, &format!("{}{path}", aws.endpoint()), parameters).await?;
         describe(aws).await
     }
 
@@ -44,11 +48,14 @@ impl Stack {
         describe(aws).await
     }
 
-    /// The name in Lambda of a function (such as `deploy`), which the template must have.
+    /// The name in Lambda of a function (such as `scale-service`), which the template must have.
     pub fn function(&self, function: &str) -> Result<&str> {
-        let mut letters = function.chars();
-        let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
-        self.output(&format!("{first}{}FunctionName", letters.as_str()))
+        let words = function.split('-').map(|word| {
+            let mut letters = word.chars();
+            let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+            first + letters.as_str()
+        });
+        self.output(&format!("{}FunctionName", words.collect::<String>()))
     }
 
     /// An output, which the template must have.
@@ -89,7 +96,7 @@ async fn package(aws: &Aws, workspace: &Workspace, template: &mut Value) -> Resu
     Ok(())
 }
 
-async fn create(aws: &Aws, template: &str, parameters: &[(&str, &str)]) -> Result<()> {
+async fn create(aws: &Aws, template_url: &str, parameters: &[(&str, &str)]) -> Result<()> {
     let change_set = ("ChangeSetName", "local");
     let stack = ("StackName", NAME);
     let keys: Vec<[String; 2]> = (1..=parameters.len())
@@ -99,7 +106,7 @@ async fn create(aws: &Aws, template: &str, parameters: &[(&str, &str)]) -> Resul
         stack,
         change_set,
         ("ChangeSetType", "CREATE"),
-        ("TemplateBody", template),
+        ("TemplateURL", template_url),
         ("Capabilities.member.1", "CAPABILITY_NAMED_IAM"),
         ("Capabilities.member.2", "CAPABILITY_AUTO_EXPAND"),
     ];

@@ -52,6 +52,33 @@ fn the_history_survives_the_stack() {
     assert!(at(table, "Properties").get("TableName").is_none(), "a kept table would be in the way of the next stack");
 }
 
+/// Event rules that only wake a function, which its schedule wakes every minute anyway.
+const WAKE_UPS: [&str; 4] = [
+    "ScaleServiceFunctionAlarmWentOff",
+    "ScaleClusterFunctionAlarmWentOff",
+    "ScaleClusterFunctionTaskNotPlaced",
+    "ScaleClusterFunctionInstanceChanged",
+];
+
+/// The event rules of the functions that must not lose an event, by the logical names that SAM gives them: that of the
+/// function and that of the event.
+fn rules(template: &Value) -> Vec<(String, &Value)> {
+    let rules = every_rule(template);
+    rules.into_iter().filter(|(name, _)| !WAKE_UPS.contains(&name.as_str())).collect()
+}
+
+fn every_rule(template: &Value) -> Vec<(String, &Value)> {
+    let mut rules = Vec::new();
+    for (name, function) in resources(template, "AWS::Serverless::Function") {
+        for (event, rule) in at(function, "Properties/Events").as_mapping().unwrap() {
+            if at(rule, "Type") == "EventBridgeRule" {
+                rules.push((format!("{name}{}", event.as_str().unwrap()), at(rule, "Properties")));
+            }
+        }
+    }
+    rules
+}
+
 #[test]
 fn an_event_that_no_invocation_could_handle_ends_in_the_rejects_queue() {
     let template = template();
@@ -59,46 +86,174 @@ fn an_event_that_no_invocation_could_handle_ends_in_the_rejects_queue() {
     assert_eq!(at(invoke, "MaximumRetryAttempts"), 2);
     assert_eq!(at(invoke, "DestinationConfig/OnFailure/Type"), "SQS");
     assert_eq!(intrinsic(at(invoke, "DestinationConfig/OnFailure/Destination")), "!GetAtt RejectsQueue.Arn");
-    let mut rules = 0;
-    for (name, function) in resources(&template, "AWS::Serverless::Function") {
-        for (event, rule) in at(function, "Properties/Events").as_mapping().unwrap() {
-            if at(rule, "Type") == "Schedule" {
-                continue;
-            }
-            let dead_letters = intrinsic(at(rule, "Properties/DeadLetterConfig/Arn"));
-            assert_eq!(dead_letters, "!GetAtt RejectsQueue.Arn", "{name} {event:?}");
-            assert_eq!(at(rule, "Properties/RetryPolicy/MaximumEventAgeInSeconds"), 86400, "{name} {event:?}");
-            rules += 1;
-        }
+    let rules = rules(&template);
+    for (name, rule) in &rules {
+        assert_eq!(intrinsic(at(rule, "DeadLetterConfig/Arn")), "!GetAtt RejectsQueue.Arn", "{name}");
+        assert_eq!(at(rule, "RetryPolicy/MaximumEventAgeInSeconds"), 86400, "{name}");
     }
-    assert_eq!(rules, 8);
+    assert_eq!(rules.len(), 9);
     assert_eq!(at(&template, "Resources/RejectsQueue/Properties/MessageRetentionPeriod"), 1_209_600, "14 days");
 }
 
-/// SAM names the rules that it makes of the functions' events by both.
 #[test]
 fn every_rule_may_put_into_the_rejects_queue_what_it_cannot_deliver() {
     let template = template();
-    let mut rules = Vec::new();
-    for (name, function) in resources(&template, "AWS::Serverless::Function") {
-        for (event, rule) in at(function, "Properties/Events").as_mapping().unwrap() {
-            if at(rule, "Type") == "EventBridgeRule" {
-                rules.push(format!("!GetAtt {name}{}.Arn", event.as_str().unwrap()));
-            }
-        }
-    }
     let statements = at(&template, "Resources/RejectsQueuePolicy/Properties/PolicyDocument/Statement");
-    let sources = at(&statements[0], "Condition/ArnEquals/aws:SourceArn").as_sequence().unwrap();
-    assert_eq!(sources.iter().map(intrinsic).collect::<Vec<_>>(), rules);
+    let sources = conditional(at(&statements[0], "Condition/ArnEquals/aws:SourceArn"));
+    let sources: Vec<_> = sources.map(|(condition, arn)| (condition, intrinsic(arn))).collect();
+    let expected: Vec<_> = rules(&template)
+        .into_iter()
+        .map(|(name, _)| (name.starts_with("Scale").then_some("HasScaling"), format!("!GetAtt {name}.Arn")))
+        .collect();
+    assert_eq!(sources, expected);
+}
+
+/// An alarm is a reason to look, as is a tick: what it is about, the next look sees.
+#[test]
+fn what_only_wakes_a_function_is_neither_tried_again_nor_kept() {
+    let template = template();
+    let wake_ups: Vec<_> =
+        every_rule(&template).into_iter().filter(|(name, _)| WAKE_UPS.contains(&name.as_str())).collect();
+    assert_eq!(wake_ups.len(), WAKE_UPS.len());
+    for (name, rule) in wake_ups {
+        assert_eq!(at(rule, "RetryPolicy/MaximumRetryAttempts"), 0, "{name}");
+        assert_eq!(at(rule, "RetryPolicy/MaximumEventAgeInSeconds"), 60, "{name}");
+        assert!(rule.get("DeadLetterConfig").is_none(), "{name}");
+    }
+}
+
+/// Both functions that scale: the logical name, the name of the binary.
+const SCALERS: [(&str, &str); 2] = [("ScaleService", "scale-service"), ("ScaleCluster", "scale-cluster")];
+
+#[test]
+fn a_late_tick_is_dropped() {
+    let template = template();
+    for (scaler, binary) in SCALERS {
+        let queue = at(&template, &format!("Resources/{scaler}Ticks/Properties"));
+        assert_eq!(at(queue, "QueueName"), &Value::from(format!("tidegate-{binary}-ticks")));
+        assert_eq!(at(queue, "MessageRetentionPeriod"), 60, "the least that SQS takes");
+        for absent in ["RedrivePolicy", "FifoQueue"] {
+            assert!(queue.get(absent).is_none(), "{absent}: a tick is not kept, and has a delay of its own");
+        }
+        let function = at(&template, &format!("Resources/{scaler}Function/Properties"));
+        let (hidden, timeout) = (at(queue, "VisibilityTimeout").as_u64(), at(function, "Timeout").as_u64());
+        assert!(hidden >= timeout, "Lambda refuses a queue whose messages come back while a function is at work");
+        assert!(hidden >= Some(60), "a tick that was taken does not come back");
+        let url = at(function, "Environment/Variables/TIDEGATE_TICKS_QUEUE_URL");
+        assert_eq!(intrinsic(url), format!("!Ref {scaler}Ticks"));
+        let tick = at(function, "Events/Tick");
+        assert_eq!(at(tick, "Type"), "SQS");
+        assert_eq!(intrinsic(at(tick, "Properties/Queue")), format!("!GetAtt {scaler}Ticks.Arn"));
+        assert_eq!(at(tick, "Properties/BatchSize"), 1);
+    }
+}
+
+#[test]
+fn without_scaling_nothing_of_it_is_there() {
+    let template = template();
+    assert_eq!(at(&template, "Parameters/Scaling/Default"), "on");
+    let named = |section: &str| -> Vec<(String, Option<String>)> {
+        let all = at(&template, section).as_mapping().unwrap().iter();
+        let all = all.map(|(name, it)| (name.as_str().unwrap().to_owned(), it.get("Condition")));
+        let all = all.filter(|(name, _)| name.starts_with("Scale"));
+        all.map(|(name, condition)| (name, condition.and_then(Value::as_str).map(str::to_owned))).collect()
+    };
+    let (resources, outputs) = (named("Resources"), named("Outputs"));
+    assert_eq!((resources.len(), outputs.len()), (10, 4), "{resources:?} {outputs:?}");
+    for (name, condition) in resources.into_iter().chain(outputs) {
+        assert_eq!(condition.as_deref(), Some("HasScaling"), "{name}");
+    }
 }
 
 #[test]
 fn an_alarm_of_this_account_may_have_the_function_as_an_action() {
     let template = template();
-    let permission = at(&template, "Resources/RollbackAlarmAction/Properties");
-    assert_eq!(at(permission, "Principal"), "lambda.alarms.cloudwatch.amazonaws.com");
-    assert_eq!(intrinsic(at(permission, "FunctionName")), "!Ref RollbackFunction");
-    assert_eq!(intrinsic(at(permission, "SourceAccount")), "!Ref AWS::AccountId");
+    for function in ["Rollback", "ScaleService", "ScaleCluster"] {
+        let permission = at(&template, &format!("Resources/{function}AlarmAction/Properties"));
+        assert_eq!(at(permission, "Principal"), "lambda.alarms.cloudwatch.amazonaws.com");
+        assert_eq!(intrinsic(at(permission, "FunctionName")), format!("!Ref {function}Function"));
+        assert_eq!(intrinsic(at(permission, "SourceAccount")), "!Ref AWS::AccountId");
+    }
+}
+
+/// The statements of a role that are always there, or under a condition.
+fn statements<'a>(template: &'a Value, role: &str) -> Vec<&'a Value> {
+    let policies = at(template, &format!("Resources/{role}/Properties/Policies"));
+    let statements = at(&policies[0], "PolicyDocument/Statement");
+    conditional(statements).map(|(_, statement)| statement).collect()
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    listed(value).iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+}
+
+/// Only what AWS offers no resource for is allowed on all.
+#[test]
+fn what_scaling_may_do_is_narrowed_to_what_can_be_named() {
+    let template = template();
+    for (role, everywhere) in [
+        (
+            "ScaleServiceRole",
+            &["tag:GetResources", "cloudwatch:GetMetricData", "application-autoscaling:DescribeScalableTargets"][..],
+        ),
+        (
+            "ScaleClusterRole",
+            &[
+                "tag:GetResources",
+                "ecs:DescribeCapacityProviders",
+                "ecs:ListServices",
+                "ecs:ListTasks",
+                "ecs:DescribeTaskDefinition",
+                "autoscaling:DescribeAutoScalingGroups",
+                "autoscaling:DescribeInstanceRefreshes",
+                "cloudwatch:GetMetricData",
+            ],
+        ),
+    ] {
+        let found: Vec<String> = statements(&template, role)
+            .into_iter()
+            .filter(|statement| at(statement, "Resource") == "*")
+            .flat_map(|statement| texts(at(statement, "Action")))
+            .collect();
+        assert_eq!(found, everywhere, "{role}");
+        for statement in statements(&template, role) {
+            for resource in listed(at(statement, "Resource")) {
+                let resource = if resource == "*" { continue } else { intrinsic(&resource) };
+                let is_ours = resource.starts_with("!Ref ") || resource.starts_with("!GetAtt ");
+                let is_here = resource.contains(":${AWS::Region}:${AWS::AccountId}:");
+                assert!(is_ours || is_here, "{role}: {resource}");
+            }
+        }
+    }
+    // Nobody else's bounds are moved, and no queue's messages are touched but the ticks.
+    let of = |role: &str, service: &str| -> Vec<String> {
+        let actions = statements(&template, role).into_iter().flat_map(|statement| texts(at(statement, "Action")));
+        let mut actions: Vec<_> = actions.filter(|action| action.starts_with(service)).collect();
+        actions.sort();
+        actions
+    };
+    assert_eq!(
+        of("ScaleClusterRole", "autoscaling:"),
+        [
+            "autoscaling:CompleteLifecycleAction",
+            "autoscaling:DescribeAutoScalingGroups",
+            "autoscaling:DescribeInstanceRefreshes",
+            "autoscaling:RecordLifecycleActionHeartbeat",
+            "autoscaling:SetDesiredCapacity",
+            "autoscaling:TerminateInstanceInAutoScalingGroup",
+        ]
+    );
+    assert_eq!(of("ScaleServiceRole", "ecs:"), ["ecs:DescribeServices", "ecs:UpdateService"]);
+    for (scaler, _) in SCALERS {
+        let role = format!("{scaler}Role");
+        for statement in statements(&template, &role) {
+            let touches = |action: &String| action.starts_with("sqs:") && !action.starts_with("sqs:GetQueue");
+            if texts(at(statement, "Action")).iter().any(touches) {
+                let queue = intrinsic(at(statement, "Resource"));
+                assert!([format!("!GetAtt {scaler}Ticks.Arn"), "!GetAtt RejectsQueue.Arn".into()].contains(&queue));
+            }
+        }
+    }
 }
 
 /// A rule sees to it that a bad deployment is gone back from; nothing that any function may do destroys.
@@ -113,7 +268,9 @@ fn no_function_may_delete_anything() {
             for action in actions {
                 let action = action.as_str().unwrap();
                 let does = action.split_once(':').unwrap().1;
-                assert!(!does.starts_with("Delete") && !does.contains('*'), "{name} may {action}");
+                // A tick that was taken is deleted from the function's own queue.
+                let is_tick = at(statement, "Sid") == "Tick" && action == "sqs:DeleteMessage";
+                assert!(is_tick || !does.starts_with("Delete") && !does.contains('*'), "{name} may {action}");
             }
         }
     }
@@ -128,6 +285,8 @@ fn what_a_schedule_cannot_deliver_is_neither_tried_again_nor_kept() {
         ("DeployFunction", "Sweep", "SweepSchedule", "rate(5 minutes)"),
         ("NotifyFunction", "Look", "LookSchedule", "rate(1 minute)"),
         ("RollbackFunction", "Watch", "WatchSchedule", "rate(1 minute)"),
+        ("ScaleServiceFunction", "Look", "ScaleSchedule", "rate(1 minute)"),
+        ("ScaleClusterFunction", "Look", "ScaleSchedule", "rate(1 minute)"),
     ] {
         let function = at(&template, &format!("Resources/{function}"));
         let schedule = at(function, &format!("Properties/Events/{event}/Properties"));
@@ -168,6 +327,13 @@ fn what_is_switched_off_needs_no_permission() {
         .filter_map(|(condition, statement)| Some((at(statement, "Sid").as_str().unwrap(), condition?)))
         .collect();
     assert_eq!(found, expected);
+    for (scaler, _) in SCALERS {
+        let policies = at(&template, &format!("Resources/{scaler}Role/Properties/Policies"));
+        let statements = conditional(at(&policies[0], "PolicyDocument/Statement"));
+        let found: Vec<_> =
+            statements.filter_map(|(when, statement)| Some((at(statement, "Sid").as_str(), when?))).collect();
+        assert_eq!(found, [(Some("ReadSlackSecret"), "HasSlackSecret")], "{scaler}");
+    }
     let announce = conditional(statements).find(|(_, statement)| at(statement, "Sid") == "Announce").unwrap().1;
     let topics: Vec<_> = conditional(at(announce, "Resource")).map(|(when, topic)| (when, intrinsic(topic))).collect();
     let (first, second) = ("!Ref DeploymentsTopic".to_owned(), "!Ref ChatTopic".to_owned());
@@ -217,7 +383,9 @@ fn documented_metrics() -> Vec<String> {
     let architecture = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
     let (_, metrics) = architecture.split_once("## The metrics").unwrap();
     let (metrics, _) = metrics.split_once("\n## ").unwrap();
-    metrics.lines().filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned())).collect()
+    // A row may tell of several: "| `ScaledOut`, `ScaledIn` | Count | …".
+    let cells = metrics.lines().filter_map(|line| Some(line.strip_prefix("| `")?.split_once(" |")?.0));
+    cells.flat_map(|cell| cell.split('`').step_by(2)).filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 /// The emulator keeps the text of a dashboard, and does not look into it.
@@ -228,7 +396,7 @@ fn the_dashboard_shows_metrics_that_there_are() {
     let Value::Tagged(body) = at(&template, "Resources/DeploymentsDashboard/Properties/DashboardBody") else {
         panic!("the dashboard's body has no names filled in");
     };
-    let body: Value = serde_json::from_str(body.value.as_str().unwrap()).unwrap();
+    let body: Value = serde_json::from_str(body.value[0].as_str().unwrap()).unwrap();
     let widgets = at(&body, "widgets").as_sequence().unwrap();
     assert_eq!(at(&widgets[0], "properties/title"), "Deployments per day");
     let known = documented_metrics();
@@ -352,8 +520,8 @@ fn listed(operand: &Value) -> Vec<Value> {
     operand.as_sequence().cloned().unwrap_or_else(|| vec![operand.clone()])
 }
 
-/// How an event gets to a function, in the words of the README: by a rule (`yes`), as the input of its `schedule`, as an
-/// alarm's `action`, or not at all (`no`).
+/// How an event gets to a function, in the words of the README: by a rule (`yes`), as the input of its `schedule`, as a
+/// message of its `queue`, as an alarm's `action`, or not at all (`no`).
 fn way_to(function: &Value, event: &Value) -> &'static str {
     if event.get("alarmData").is_some() {
         return "action";
@@ -363,6 +531,12 @@ fn way_to(function: &Value, event: &Value) -> &'static str {
             let input: Value = serde_yaml_ng::from_str(at(rule, "Properties/Input").as_str().unwrap()).unwrap();
             if input == *event {
                 return "schedule";
+            }
+        } else if at(rule, "Type") == "SQS" {
+            // What Lambda makes of the messages of a queue.
+            let source = event.get("Records").and_then(|records| records.get(0)?.get("eventSource"));
+            if source.is_some_and(|source| source == "aws:sqs") {
+                return "queue";
             }
         } else if matches(at(rule, "Properties/Pattern"), Some(event)) {
             return "yes";

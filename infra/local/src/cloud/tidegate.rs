@@ -12,10 +12,15 @@ use crate::{explain, listeners};
 impl Cloud {
     /// All that the table holds of a service, as plain JSON: its records, oldest first, and its own item.
     pub async fn items(&self, cluster: &str, service: &str) -> Result<Vec<Value>> {
+        self.partition(&format!("SERVICE#{cluster}/{service}")).await
+    }
+
+    /// All items of the table under a partition key, in order.
+    pub(super) async fn partition(&self, key: &str) -> Result<Vec<Value>> {
         let input = json!({
             "TableName": self.stack.output("TableName")?,
             "KeyConditionExpression": "pk = :pk",
-            "ExpressionAttributeValues": { ":pk": { "S": format!("SERVICE#{cluster}/{service}") } },
+            "ExpressionAttributeValues": { ":pk": { "S": key } },
             "ConsistentRead": true,
         });
         self.query(&input).await
@@ -170,7 +175,7 @@ impl Cloud {
     }
 
     /// What a schedule wakes its function with.
-    async fn input_of(&self, schedule: &str) -> Result<Value> {
+    pub(super) async fn input_of(&self, schedule: &str) -> Result<Value> {
         let targets = self.aws.events("ListTargetsByRule", &json!({ "Rule": schedule })).await?;
         let input = targets.pointer("/Targets/0/Input").and_then(Value::as_str);
         Ok(serde_json::from_str(input.with_context(|| format!("the schedule {schedule} has no input"))?)?)

@@ -16,6 +16,7 @@ mod follower;
 mod look;
 mod policies;
 mod rollback;
+mod scale;
 mod smoke;
 mod sweep;
 mod telling;

@@ -4,8 +4,10 @@
 mod ecr;
 mod ecs;
 mod functions;
+mod instances;
 mod others;
 mod policies;
+mod queues;
 mod rollbacks;
 mod rollouts;
 

@@ -86,6 +86,10 @@ fn instructions(cloud: &Cloud) -> Result<String> {
     aws events put-events --entries '[{{\"Source\":\"tidegate\",\"DetailType\":\"Rollback\",\"Detail\":\"{{\\\"service\\\":\\\"production/web\\\",\\\"reason\\\":\\\"by hand\\\",\\\"actor\\\":\\\"me\\\"}}\"}}]'
     aws events put-events --entries '[{{\"Source\":\"tidegate\",\"DetailType\":\"Release\",\"Detail\":\"{{\\\"service\\\":\\\"production/web\\\",\\\"digest\\\":\\\"sha256:…\\\"}}\"}}]'
 
+  Give the service that scales by its queue work to do (with the same variables), and look at it in a minute:
+    for n in $(seq 200); do aws sqs send-message --queue-url {endpoint}/{ACCOUNT}/mailer --message-body $n >/dev/null; done
+    aws ecs describe-services --cluster production --services mailer --query 'services[].[desiredCount,runningCount]'
+
   The emulator's log: {}
   What Slack shows from now on:",
         log.display()

@@ -2,6 +2,7 @@
 
 mod everyone;
 mod rollback;
+mod scaling;
 
 use std::fmt::Debug;
 
@@ -48,7 +49,9 @@ impl<'a> Story<'a> {
         self.lost_event().await?;
         self.turns_bad(&fixed).await?;
         self.history().await?;
-        self.measures().await
+        self.measures().await?;
+        self.queue_fills().await?;
+        self.cluster_is_hot().await
     }
 
     async fn environments(&mut self) -> Result<()> {
@@ -354,7 +357,8 @@ impl<'a> Story<'a> {
     }
 
     fn say_decision(&mut self, decision: &Value) {
-        let service = decision["service"].as_str().unwrap_or_else(|| text(decision, "repository"));
+        let named = ["service", "cluster"].into_iter().find_map(|field| decision[field].as_str());
+        let service = named.unwrap_or_else(|| text(decision, "repository"));
         let told = format!("{service}: {}, because {}", text(decision, "action"), text(decision, "reason"));
         self.say("decision", &told);
         self.report.document("The decision", decision);

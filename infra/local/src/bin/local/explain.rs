@@ -51,10 +51,15 @@ fn read(path: &Path) -> Result<Value> {
 
 /// The function that such events are for, in the rules of `infra/template.yaml`.
 fn function_for(event: &Value) -> &'static str {
+    let is = |path: &str, value: &str| event.pointer(path).is_some_and(|found| found == value);
     match (text(event, "source"), text(event, "detail-type")) {
         ("aws.ecs", "ECS Task State Change") | ("aws.cloudwatch", _) | ("tidegate", "Rollback") => "rollback",
+        ("aws.ecs", "ECS Container Instance State Change") | ("aws.autoscaling" | "aws.ec2", _) => "scale-cluster",
+        ("aws.ecs", _) if is("/detail/eventName", "SERVICE_TASK_PLACEMENT_FAILURE") => "scale-cluster",
         ("aws.ecs", _) => "notify",
-        // What SNS wraps is an alarm.
+        // What SQS delivers are ticks, and what SNS wraps is an alarm.
+        _ if is("/Records/0/eventSource", "aws:sqs") => "scale-service",
+        ("tidegate", "Tick") => "scale-service",
         _ if event.get("Records").is_some() => "rollback",
         _ => "deploy",
     }
@@ -107,6 +112,11 @@ mod tests {
         }
         assert_eq!(function_for(&json!({ "source": "aws.cloudwatch", "alarmData": {} })), "rollback");
         assert_eq!(function_for(&json!({ "Records": [{ "Sns": {} }] })), "rollback");
+        assert_eq!(function_for(&json!({ "Records": [{ "eventSource": "aws:sqs" }] })), "scale-service");
+        assert_eq!(of("aws.autoscaling", "EC2 Instance-terminate Lifecycle Action"), "scale-cluster");
+        assert_eq!(of("aws.ec2", "EC2 Spot Instance Interruption Warning"), "scale-cluster");
+        let unplaced = json!({ "source": "aws.ecs", "detail": { "eventName": "SERVICE_TASK_PLACEMENT_FAILURE" } });
+        assert_eq!(function_for(&unplaced), "scale-cluster");
         assert_eq!(function_for(&json!("no event")), "deploy");
     }
 

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use local::aws::{REGION, elements};
+use local::cloud::scaling::Group;
 use local::cloud::{Cloud, NEWRELIC_SECRET, SIGNING_SECRET, SLACK_SECRET};
 use local::registry::Behaviour;
 use serde_json::{Value, json};
@@ -171,6 +172,148 @@ fn the_policy_of_rollback_is_enough_to_go_back_and_no_more() -> Result<()> {
         assert_eq!(answers, expected);
         Ok(())
     })
+}
+
+/// The same of `tidegate-scale-service`: it may count messages and tasks, and reads no message.
+#[test]
+fn the_policy_of_scale_service_is_enough_to_count_and_no_more() -> Result<()> {
+    scenario(|cloud| async move {
+        let ship = Ship::launch(cloud, "smoke-counts", Behaviour::Healthy).await?;
+        ship.wait_for(&ship.deployment().await?, "COMPLETED").await?;
+        cloud.create_queue("smoke-counts").await?;
+        let queue = json!({ "QueueUrl": local::listeners::queue_url(&cloud.aws, "smoke-counts") });
+        let ticks = json!({ "QueueUrl": local::listeners::queue_url(&cloud.aws, "tidegate-scale-service-ticks") });
+        let others = json!({ "QueueUrl": local::listeners::queue_url(&cloud.aws, "tidegate-scale-cluster-ticks") });
+        let service = json!({ "cluster": "smoke", "service": "smoke-counts", "desiredCount": 1 });
+        let target = json!({
+            "ServiceNamespace": "ecs", "ResourceId": "service/smoke/smoke-counts",
+            "ScalableDimension": "ecs:service:DesiredCount", "MinCapacity": 1, "MaxCapacity": 2,
+        });
+        let tick = json!({ "source": "tidegate", "detail-type": "Tick", "detail": { "of": [] } });
+        let entries = json!([{ "Id": "1", "MessageBody": tick.to_string() }]);
+        let with = |of: &Value, name: &str, value: Value| {
+            let mut input = of.clone();
+            input[name] = value;
+            input
+        };
+        let calls = [
+            ("resourcegroupstaggingapi", "get_resources", json!({ "ResourceTypeFilters": ["ecs:service"] }), ""),
+            ("ecs", "describe_services", json!({ "cluster": "smoke", "services": ["smoke-counts"] }), ""),
+            ("ecs", "update_service", service.clone(), ""),
+            (
+                "ecs",
+                "delete_service",
+                json!({ "cluster": "smoke", "service": "smoke-counts" }),
+                "AccessDeniedException",
+            ),
+            ("ecs", "list_tasks", json!({ "cluster": "smoke" }), "AccessDeniedException"),
+            ("sqs", "get_queue_url", json!({ "QueueName": "smoke-counts" }), ""),
+            ("sqs", "get_queue_attributes", with(&queue, "AttributeNames", json!(["All"])), ""),
+            ("sqs", "receive_message", queue.clone(), "AccessDenied"),
+            ("sqs", "send_message", with(&queue, "MessageBody", json!("no")), "AccessDenied"),
+            ("sqs", "purge_queue", queue, "AccessDenied"),
+            ("sqs", "send_message_batch", with(&ticks, "Entries", entries.clone()), ""),
+            ("sqs", "send_message_batch", with(&others, "Entries", entries.clone()), "AccessDenied"),
+            ("cloudwatch", "get_metric_data", metric_data(), ""),
+            (
+                "cloudwatch",
+                "put_metric_data",
+                json!({ "Namespace": "Smoke", "MetricData": [] }),
+                "AccessDeniedException",
+            ),
+            (
+                "application-autoscaling",
+                "describe_scalable_targets",
+                json!({ "ServiceNamespace": "ecs", "ResourceIds": ["service/smoke/smoke-counts"] }),
+                "",
+            ),
+            ("application-autoscaling", "register_scalable_target", target, "AccessDeniedException"),
+        ];
+        holds(cloud, "ScaleServiceRole", "scale-service", [&calls[..], &remembers(cloud, "scale-service")?].concat())
+            .await
+    })
+}
+
+/// The same of `tidegate-scale-cluster`: it may drain and end instances, and moves nobody's bounds.
+#[test]
+fn the_policy_of_scale_cluster_is_enough_to_drain_and_no_more() -> Result<()> {
+    scenario(|cloud| async move {
+        let name = "smoke-lends";
+        cloud.create_cluster(name, &[]).await?;
+        let group = Group { name, cluster: name, instance_type: "t3.small", min: 1, max: 2 };
+        cloud.create_group(group).await?;
+        let instance = cloud.container_instances(name).await?[0].clone();
+        let in_cluster = json!({ "cluster": name, "containerInstances": [instance["containerInstanceArn"]] });
+        let state = json!({
+            "cluster": name, "containerInstances": [instance["containerInstanceArn"]], "status": "DRAINING",
+        });
+        let of_group = |rest: Value| {
+            let mut input = rest;
+            input["AutoScalingGroupName"] = json!(name);
+            input
+        };
+        let hook = json!({ "LifecycleHookName": "drain", "InstanceId": instance["ec2InstanceId"] });
+        let mut completed = of_group(hook.clone());
+        completed["LifecycleActionResult"] = json!("CONTINUE");
+        let end = json!({ "InstanceId": instance["ec2InstanceId"], "ShouldDecrementDesiredCapacity": true });
+        let calls = [
+            ("resourcegroupstaggingapi", "get_resources", json!({ "ResourceTypeFilters": ["ecs:cluster"] }), ""),
+            ("ecs", "describe_clusters", json!({ "clusters": [name] }), "AccessDeniedException"),
+            ("ecs", "describe_capacity_providers", json!({}), ""),
+            ("ecs", "list_container_instances", json!({ "cluster": name }), ""),
+            ("ecs", "describe_container_instances", in_cluster, ""),
+            ("ecs", "update_container_instances_state", state, ""),
+            ("ecs", "list_services", json!({ "cluster": name }), ""),
+            ("ecs", "describe_services", json!({ "cluster": name, "services": ["gone"] }), ""),
+            ("ecs", "list_tasks", json!({ "cluster": name }), ""),
+            ("ecs", "describe_tasks", json!({ "cluster": name, "tasks": ["gone"] }), ""),
+            ("ecs", "get_task_protection", json!({ "cluster": name, "tasks": ["gone"] }), ""),
+            ("ecs", "describe_task_definition", json!({ "taskDefinition": "gone" }), "ClientException"),
+            ("ecs", "update_service", json!({ "cluster": name, "service": "gone" }), "AccessDeniedException"),
+            ("ecs", "stop_task", json!({ "cluster": name, "task": "gone" }), "AccessDeniedException"),
+            ("autoscaling", "describe_auto_scaling_groups", json!({ "AutoScalingGroupNames": [name] }), ""),
+            ("autoscaling", "describe_instance_refreshes", of_group(json!({})), ""),
+            ("autoscaling", "set_desired_capacity", of_group(json!({ "DesiredCapacity": 1 })), ""),
+            ("autoscaling", "record_lifecycle_action_heartbeat", of_group(hook), "ValidationError"),
+            ("autoscaling", "complete_lifecycle_action", completed, "ValidationError"),
+            ("autoscaling", "terminate_instance_in_auto_scaling_group", end, "ValidationError"),
+            ("autoscaling", "update_auto_scaling_group", of_group(json!({ "MaxSize": 9 })), "AccessDenied"),
+            ("autoscaling", "delete_auto_scaling_group", of_group(json!({})), "AccessDenied"),
+            ("cloudwatch", "get_metric_data", metric_data(), ""),
+        ];
+        holds(cloud, "ScaleClusterRole", "scale-cluster", [&calls[..], &remembers(cloud, "scale-cluster")?].concat())
+            .await
+    })
+}
+
+/// A service of boto3, its operation, the input, and the code of the error that is expected.
+type Call = (&'static str, &'static str, Value, &'static str);
+
+fn metric_data() -> Value {
+    json!({ "MetricDataQueries": [], "StartTime": "2026-11-23T16:00:00Z", "EndTime": "2026-11-23T16:10:00Z" })
+}
+
+/// What both functions that scale do beside: remember, and tell people.
+fn remembers(cloud: &Cloud, who: &str) -> Result<Vec<Call>> {
+    let table = cloud.stack.output("TableName")?;
+    let item = json!({ "TableName": table, "Key": { "pk": { "S": "SMOKE" }, "sk": { "S": who } } });
+    let put = json!({ "TableName": table, "Item": { "pk": { "S": "SMOKE" }, "sk": { "S": who } } });
+    let publish = json!({ "TopicArn": cloud.stack.output("TopicArn")?, "Message": "{}" });
+    Ok(vec![
+        ("dynamodb", "get_item", item.clone(), ""),
+        ("dynamodb", "put_item", put, ""),
+        ("dynamodb", "delete_item", item, "AccessDeniedException"),
+        ("dynamodb", "scan", json!({ "TableName": table }), "AccessDeniedException"),
+        ("sns", "publish", publish, ""),
+        ("ssm", "get_parameter", json!({ "Name": SLACK_SECRET, "WithDecryption": true }), ""),
+        ("ssm", "get_parameter", json!({ "Name": SIGNING_SECRET }), "AccessDeniedException"),
+    ])
+}
+
+async fn holds(cloud: &Cloud, role: &str, policy: &str, calls: Vec<Call>) -> Result<()> {
+    let expected: Vec<_> = calls.iter().map(|(_, name, _, code)| format!("{name} {code}")).collect();
+    assert_eq!(answers_to(cloud, role, policy, &json!(calls)).await?, expected);
+    Ok(())
 }
 
 /// Calls operations and prints each with the error it answers. The emulator checks the signatures of everyone but the

@@ -262,7 +262,7 @@ fn a_rollback_is_told_in_the_service_deployment_that_failed() -> Result<()> {
 #[test]
 fn a_newer_deployment_stops_the_service_deployment_before() -> Result<()> {
     scenario(|cloud| async move {
-        let ship = Ship::launch(cloud, "smoke-superseded", Behaviour::Slow).await?;
+        let ship = Ship::launch(cloud, "smoke-superseded", Behaviour::Stuck).await?;
         let second = ship.refit("1.0.1", Behaviour::Healthy).await?;
         ship.wait_for(&second, "COMPLETED").await?;
         let all = ship.service_deployments(&json!({})).await?;
