@@ -18,7 +18,7 @@ use std::sync::Arc;
 use aws_sdk_ecs::Client;
 use serde_json::{Value, json};
 
-pub use self::clusters::{CapacityProvider, ClusterService, ClusterTask, ContainerInstance, Progress, Room};
+pub use self::clusters::{CapacityProvider, ClusterService, ClusterTask, ContainerInstance, Room};
 pub(crate) use self::clusters::{number, reserved_memory};
 pub use self::instances::Wanted;
 pub use self::rollout::ServiceDeployment;

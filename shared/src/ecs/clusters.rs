@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::service::read_all;
+use super::service::{Deployment, read_all};
 use crate::diagnosis::ServiceEvent;
 use crate::platform::from_seconds;
 
@@ -144,30 +144,6 @@ pub(crate) fn number(document: &Value, field: &str) -> Option<i64> {
     number.filter(|number| *number > 0)
 }
 
-/// How far a deployment, or a task set, of a service is.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Progress {
-    /// `PRIMARY`, `ACTIVE` or `INACTIVE`.
-    #[serde(default)]
-    pub status: String,
-    /// ARN of its revision.
-    #[serde(default)]
-    pub task_definition: String,
-    /// Tasks wanted.
-    #[serde(default, alias = "computedDesiredCount")]
-    pub desired_count: i64,
-    /// Tasks that run.
-    #[serde(default)]
-    pub running_count: i64,
-    /// Tasks that are about to.
-    #[serde(default)]
-    pub pending_count: i64,
-    /// `IN_PROGRESS`, `COMPLETED` or `FAILED`; absent for some controllers.
-    #[serde(default)]
-    pub rollout_state: String,
-}
-
 /// A service, as far as the capacity of its cluster is concerned with it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClusterService {
@@ -188,7 +164,7 @@ pub struct ClusterService {
     /// Tasks that are about to, of all deployments.
     pub pending: i64,
     /// Its deployments, or its task sets where another controller makes them.
-    pub deployments: Vec<Progress>,
+    pub deployments: Vec<Deployment>,
     /// How many tasks there may be in a rollout, in percent of those wanted.
     pub maximum_percent: i64,
     /// What ECS has noted about it of late.
@@ -202,7 +178,7 @@ impl ClusterService {
     pub(super) fn read(service: &Value) -> Option<Self> {
         let count = |field| service.get(field).and_then(Value::as_i64).unwrap_or_default();
         let strategy = service.get("capacityProviderStrategy").and_then(Value::as_array).into_iter().flatten();
-        let deployments: Vec<Progress> = read_all(service.get("deployments"));
+        let deployments: Vec<Deployment> = read_all(service.get("deployments"));
         let deployments = if deployments.is_empty() { read_all(service.get("taskSets")) } else { deployments };
         let maximum = service.pointer("/deploymentConfiguration/maximumPercent").and_then(Value::as_i64);
         Some(Self {
@@ -223,14 +199,14 @@ impl ClusterService {
 
     /// The deployment that ECS is bringing the service to, or has brought it to.
     #[must_use]
-    pub fn primary(&self) -> Option<&Progress> {
+    pub fn primary(&self) -> Option<&Deployment> {
         self.deployments.iter().find(|deployment| deployment.status == "PRIMARY")
     }
 
     /// Whether a deployment is going on.
     #[must_use]
     pub fn is_rolling_out(&self) -> bool {
-        let is_on = |deployment: &Progress| deployment.rollout_state == "IN_PROGRESS";
+        let is_on = |deployment: &Deployment| deployment.rollout_state == "IN_PROGRESS";
         self.deployments.len() > 1 || self.deployments.iter().any(is_on)
     }
 

@@ -46,7 +46,7 @@ pub struct Service {
 
 /// A deployment of a service. See
 /// [Deployment](https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Deployment.html).
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Deployment {
     /// `ecs-svc/<digits>`.
@@ -63,8 +63,8 @@ pub struct Deployment {
     /// ECS's words about the state.
     #[serde(default)]
     pub rollout_state_reason: String,
-    /// Tasks wanted.
-    #[serde(default)]
+    /// Tasks wanted. Task sets of other controllers have another name for it.
+    #[serde(default, alias = "computedDesiredCount")]
     pub desired_count: i64,
     /// Tasks running.
     #[serde(default)]

@@ -487,16 +487,24 @@ impl Store {
     }
 
     async fn transact(&self, writes: Vec<TransactWriteItem>, service: &ServiceRef) -> Result<Written, Error> {
-        let sent = self.client.transact_write_items().set_transact_items(Some(writes)).send().await;
-        let Err(error) = sent else { return Ok(Written::Yes) };
-        if let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() {
-            let mut codes = cancelled.cancellation_reasons().iter().filter_map(|reason| reason.code());
-            if codes.any(|code| matches!(code, "ConditionalCheckFailed" | "TransactionConflict")) {
-                return Ok(Written::Outrun);
-            }
-        }
-        Err(from_sdk("TransactWriteItems", service.to_string(), &error))
+        transact(&self.client, writes, &service.to_string()).await
     }
+}
+
+/// Writes all or nothing, if what each write asks for holds.
+///
+/// # Errors
+/// [`Error::Aws`].
+pub(crate) async fn transact(client: &Client, writes: Vec<TransactWriteItem>, whose: &str) -> Result<Written, Error> {
+    let sent = client.transact_write_items().set_transact_items(Some(writes)).send().await;
+    let Err(error) = sent else { return Ok(Written::Yes) };
+    if let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() {
+        let mut codes = cancelled.cancellation_reasons().iter().filter_map(|reason| reason.code());
+        if codes.any(|code| matches!(code, "ConditionalCheckFailed" | "TransactionConflict")) {
+            return Ok(Written::Outrun);
+        }
+    }
+    Err(from_sdk("TransactWriteItems", whose, &error))
 }
 
 /// The attributes by which indexes list a record, and the names of those that it must not have.

@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
@@ -14,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::{Error, from_sdk};
-use crate::record::store::Written;
+use crate::record::store::{Written, transact};
 use crate::record::{millis, new_id};
 
 type Item = HashMap<String, AttributeValue>;
@@ -130,15 +129,7 @@ impl Memory {
         }
         let built: Result<Vec<_>, _> = writes.into_iter().map(|put| put.table_name(&self.table).build()).collect();
         let puts = built.map_err(unwritable)?.into_iter().map(|put| TransactWriteItem::builder().put(put).build());
-        let sent = self.client.transact_write_items().set_transact_items(Some(puts.collect())).send().await;
-        let Err(error) = sent else { return Ok(Written::Yes) };
-        if let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() {
-            let mut codes = cancelled.cancellation_reasons().iter().filter_map(|reason| reason.code());
-            if codes.any(|code| matches!(code, "ConditionalCheckFailed" | "TransactionConflict")) {
-                return Ok(Written::Outrun);
-            }
-        }
-        Err(from_sdk("TransactWriteItems", whose, &error))
+        transact(&self.client, puts.collect(), whose).await
     }
 
     /// Notes what came of a change.

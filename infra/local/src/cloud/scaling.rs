@@ -77,6 +77,29 @@ impl Cloud {
         Ok(())
     }
 
+    /// Creates a cluster with these tags and a group of instances for two tasks each, and a service in it; all of the same
+    /// name.
+    pub async fn create_fleet(
+        &self,
+        name: &'static str,
+        tags: &[(&str, &str)],
+        (min, max): (u32, u32),
+        tasks: u32,
+    ) -> Result<()> {
+        self.create_cluster(name, tags).await?;
+        self.create_group(Group { name, cluster: name, instance_type: "t3.small", min, max }).await?;
+        let document = json!({
+            "family": name,
+            "containerDefinitions": [
+                { "name": "app", "image": "public.ecr.aws/nginx/nginx:1.29", "cpu": 1024, "memory": 512 },
+            ],
+        });
+        self.register(&document).await?;
+        let service = json!({ "cluster": name, "serviceName": name, "taskDefinition": name, "desiredCount": tasks });
+        self.create_service(&service).await?;
+        Ok(())
+    }
+
     /// Creates a group, and waits until its fewest instances have joined their cluster.
     pub async fn create_group(&self, group: Group) -> Result<()> {
         // `echo ECS_CLUSTER=name >> /etc/ecs/ecs.config`, as the guides have it.

@@ -115,7 +115,7 @@ pub(super) fn is_on_group(service: &ClusterService, providers: &BTreeSet<String>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ecs::Progress;
+    use crate::ecs::Deployment;
     use serde_json::json;
 
     fn needs(definition: &Value) -> (i64, i64, i64, Vec<u16>) {
@@ -144,13 +144,12 @@ mod tests {
     }
 
     fn service(desired: i64, maximum_percent: i64, deployments: &[(i64, i64, i64)]) -> ClusterService {
-        let progress = |(at, (desired_count, running_count, pending_count)): (usize, &(i64, i64, i64))| Progress {
+        let progress = |(at, (desired_count, running_count, pending_count)): (usize, &(i64, i64, i64))| Deployment {
             status: if at == 0 { "PRIMARY" } else { "ACTIVE" }.into(),
-            task_definition: String::new(),
             desired_count: *desired_count,
             running_count: *running_count,
             pending_count: *pending_count,
-            rollout_state: String::new(),
+            ..Deployment::default()
         };
         ClusterService {
             name: "web".into(),

@@ -294,7 +294,7 @@ fn shapes(services: &[&ClusterService], needs: &BTreeMap<String, Resources>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ecs::{Progress, Room};
+    use crate::ecs::{Deployment, Room};
 
     #[test]
     fn an_instance_is_where_its_group_and_ecs_say() {
@@ -348,13 +348,14 @@ mod tests {
         let shape = Resources { cpu: 512, ..Resources::default() };
         let needs = BTreeMap::from([(definition.clone(), shape.clone())]);
         let providers = BTreeSet::from(["ours".to_owned()]);
-        let primary = Progress {
+        let primary = Deployment {
             status: "PRIMARY".into(),
             task_definition: definition,
             desired_count: 6,
             running_count: 1,
             pending_count: 2,
             rollout_state: "COMPLETED".into(),
+            ..Deployment::default()
         };
         let service = ClusterService {
             name: "web".into(),

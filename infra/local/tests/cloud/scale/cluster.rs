@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use local::aws::{ACCOUNT, REGION};
 use local::cloud::Cloud;
-use local::cloud::scaling::Group;
 use local::events::spot_warning;
 use local::json::{list, text};
 use serde_json::{Value, json};
@@ -23,18 +22,7 @@ struct Dock {
 
 impl Dock {
     async fn build(cloud: &'static Cloud, name: &'static str, max: u32, tasks: u32) -> Result<Self> {
-        cloud.create_cluster(name, &[("tidegate:scale/asg", name)]).await?;
-        let group = Group { name, cluster: name, instance_type: "t3.small", min: 1, max };
-        cloud.create_group(group).await?;
-        let document = json!({
-            "family": name,
-            "containerDefinitions": [
-                { "name": "app", "image": "public.ecr.aws/nginx/nginx:1.29", "cpu": 1024, "memory": 512 },
-            ],
-        });
-        cloud.register(&document).await?;
-        let service = json!({ "cluster": name, "serviceName": name, "taskDefinition": name, "desiredCount": tasks });
-        cloud.create_service(&service).await?;
+        cloud.create_fleet(name, &[("tidegate:scale/asg", name)], (1, max), tasks).await?;
         Ok(Self { cloud, name })
     }
 

@@ -2,7 +2,6 @@
 
 use anyhow::{Context as _, Result};
 use local::cloud::Cloud;
-use local::cloud::scaling::Group;
 use local::json::{list, text};
 use serde_json::{Value, json};
 
@@ -17,18 +16,7 @@ struct Yard {
 
 impl Yard {
     async fn build(cloud: &'static Cloud, name: &'static str, min: u32, tasks: u32) -> Result<Self> {
-        cloud.create_cluster(name, &[]).await?;
-        let group = Group { name, cluster: name, instance_type: "t3.small", min, max: 3 };
-        cloud.create_group(group).await?;
-        let document = json!({
-            "family": name,
-            "containerDefinitions": [
-                { "name": "app", "image": "public.ecr.aws/nginx/nginx:1.29", "cpu": 1024, "memory": 512 },
-            ],
-        });
-        cloud.register(&document).await?;
-        let service = json!({ "cluster": name, "serviceName": name, "taskDefinition": name, "desiredCount": tasks });
-        cloud.create_service(&service).await?;
+        cloud.create_fleet(name, &[], (min, 3), tasks).await?;
         Ok(Self { cloud, name })
     }
 
