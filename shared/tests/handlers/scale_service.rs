@@ -347,6 +347,25 @@ async fn killed_anywhere_and_looked_at_again_it_ends_as_undisturbed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_ecs_refuses_for_long_is_told() {
+    let world = world();
+    fill(&world, 150, 2);
+    world.fates(|call, _| match call.operation.as_str() {
+        "UpdateService" => Fate::Refused(400, "AccessDeniedException"),
+        _ => Fate::Answered,
+    });
+    quarters(&world, 2, |world| meter(world, 60.0, 60.0)).await;
+    assert_eq!(world.state().published, Vec::<Value>::new());
+    quarters(&world, 3, |world| meter(world, 60.0, 60.0)).await;
+    let told = world.state().published.clone();
+    assert_eq!((told.len(), &told[0]["kind"]), (1, &json!("stuck")), "{told:?}");
+    assert!(told[0]["reason"].as_str().unwrap().contains("Allow UpdateService in the function's role"), "{told:?}");
+    assert_eq!((desired(&world), world.state().rejects.len()), (2, 0));
+    let actions = world.state().table.items("ACTION#");
+    assert!(actions.iter().all(|action| action["outcome"].as_str().unwrap().contains("AccessDenied")), "{actions:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_looks_at_once_make_one_change() {
     let world = world();
     fill(&world, 150, 2);

@@ -47,6 +47,11 @@ impl ClusterScaler {
             return Ok(None);
         }
         let done = Box::pin(self.carry_out(cluster, seen, &plan.steps, &changes)).await;
+        if let Err(error) = &done
+            && !error.is_transient()
+        {
+            kept.notices.note(now, &[(Kind::Stuck, error.to_string())]);
+        }
         let is_told = Box::pin(self.crier.tell(&self.subject(cluster), &mut kept.notices, now, deadline)).await;
         if kept.acting_until.take().is_some() || is_told {
             // Outrun: it took so long that somebody else has gone on.

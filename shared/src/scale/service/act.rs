@@ -48,7 +48,7 @@ impl ServiceScaler {
             Err(reason) => {
                 kept.notices.note(now, &[(Kind::Refused, reason.clone())]);
                 if !explain && self.keep(&seen, &kept, &[]).await? == Written::Yes {
-                    self.tell(&seen, kept, now, deadline).await;
+                    self.tell(&seen, kept, false, now, deadline).await;
                 }
                 return Ok(idle(id, "refused", &reason));
             }
@@ -88,31 +88,43 @@ impl ServiceScaler {
         if self.keep(&seen, &kept, change.as_slice()).await? == Written::Outrun {
             return Ok(idle(id, "busy", "another look at this service is going on"));
         }
-        if let Some(change) = &change {
-            let written = Box::pin(self.ecs.set_desired_count(id, plan.desired)).await;
-            let outcome = written.as_ref().map_or_else(ToString::to_string, |()| "accepted".into());
-            if let Err(error) = self.memory.conclude(&id.to_string(), change, &outcome).await {
-                tracing::warn!(service = %id, %error, "what came of the change is not noted");
-            }
-            written?;
-            let name = if plan.desired > seen.service.desired { "ScaledOut" } else { "ScaledIn" };
-            self.crier.metrics.scaling(&self.subject(&seen), &[name], Some(&json!(plan.inputs)), now);
-        }
+        let written = match &change {
+            Some(change) => Box::pin(self.update(&seen, &plan, change)).await,
+            None => Ok(()),
+        };
+        let refused = written.as_ref().err().filter(|error| !error.is_transient()).map(ToString::to_string);
+        let is_refused = refused.is_some();
+        kept.notices.note(now, &refused.map(|reason| (Kind::Stuck, reason)).into_iter().collect::<Vec<_>>());
         if cause == Cause::Schedule && plan.misses_target {
             let subject = self.subject(&seen);
             self.crier.metrics.scaling(&subject, &["WaitObjectiveMissed"], Some(&json!(plan.inputs)), now);
         }
-        Box::pin(self.tell(&seen, kept, now, deadline)).await;
-        Ok(Looked { decision, is_busy })
+        Box::pin(self.tell(&seen, kept, is_refused, now, deadline)).await;
+        written.map(|()| Looked { decision, is_busy })
+    }
+
+    /// Writes the desired count, and notes what came of it.
+    async fn update(&self, seen: &Seen, plan: &Plan, change: &Change) -> Result<(), Error> {
+        let id = &seen.service.id;
+        let written = Box::pin(self.ecs.set_desired_count(id, plan.desired)).await;
+        let outcome = written.as_ref().map_or_else(ToString::to_string, |()| "accepted".into());
+        if let Err(error) = self.memory.conclude(&id.to_string(), change, &outcome).await {
+            tracing::warn!(service = %id, %error, "what came of the change is not noted");
+        }
+        written?;
+        let name = if plan.desired > seen.service.desired { "ScaledOut" } else { "ScaledIn" };
+        self.crier.metrics.scaling(&self.subject(seen), &[name], Some(&change.inputs), change.at);
+        Ok(())
     }
 
     async fn keep(&self, seen: &Seen, kept: &Kept, changes: &[Change]) -> Result<Written, Error> {
         self.memory.write(&seen.service.id.to_string(), seen.kept.version, kept, changes).await
     }
 
-    /// Tells what is owed, and remembers that it was told.
-    async fn tell(&self, seen: &Seen, mut kept: Kept, now: DateTime<Utc>, deadline: DateTime<Utc>) {
-        if !Box::pin(self.crier.tell(&self.subject(seen), &mut kept.notices, now, deadline)).await {
+    /// Tells what is owed, and remembers that it was told, and what else has changed.
+    async fn tell(&self, seen: &Seen, mut kept: Kept, has_changed: bool, now: DateTime<Utc>, deadline: DateTime<Utc>) {
+        let is_told = Box::pin(self.crier.tell(&self.subject(seen), &mut kept.notices, now, deadline)).await;
+        if !is_told && !has_changed {
             return;
         }
         if let Err(error) = self.memory.write(&seen.service.id.to_string(), seen.kept.version + 1, &kept, &[]).await {
