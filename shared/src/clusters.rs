@@ -1,13 +1,10 @@
 //! Which clusters are to be scaled.
 
 use aws_sdk_resourcegroupstagging::Client;
-use aws_sdk_resourcegroupstagging::types::TagFilter;
 
-use crate::error::{Error, from_sdk};
+use crate::error::Error;
+use crate::followers::tagged;
 use crate::tags::Tag;
-
-/// Most resources that one page of `GetResources` holds.
-const RESOURCES_PER_PAGE_MAX: i32 = 100;
 
 /// A cluster with its tags, as the tagging API shows it: it follows ECS after a while.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,26 +35,11 @@ impl Clusters {
     /// # Errors
     /// [`Error::Aws`].
     pub async fn with(&self, key: &str) -> Result<Vec<Cluster>, Error> {
-        let mut pages = self
-            .client
-            .get_resources()
-            .resource_type_filters("ecs:cluster")
-            .tag_filters(TagFilter::builder().key(key).build())
-            .resources_per_page(RESOURCES_PER_PAGE_MAX)
-            .into_paginator()
-            .send();
         let mut clusters = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| from_sdk("GetResources", key, &error))?;
-            for found in page.resource_tag_mapping_list() {
-                let arn = found.resource_arn().unwrap_or_default();
-                let tags = found.tags().iter().map(|tag| Tag::new(tag.key(), tag.value())).collect();
-                match arn.split_once(":cluster/") {
-                    Some((_, name)) if !name.is_empty() => {
-                        clusters.push(Cluster { name: name.to_owned(), arn: arn.to_owned(), tags })
-                    }
-                    _ => tracing::warn!(arn, "a cluster was passed over: its ARN names none"),
-                }
+        for (arn, tags) in tagged(&self.client, "ecs:cluster", Some(key.to_owned()), key).await? {
+            match arn.split_once(":cluster/").map(|(_, name)| name.to_owned()).filter(|name| !name.is_empty()) {
+                Some(name) => clusters.push(Cluster { name, arn, tags }),
+                None => tracing::warn!(arn, "a cluster was passed over: its ARN names none"),
             }
         }
         clusters.sort_by(|a, b| a.name.cmp(&b.name));

@@ -5,7 +5,7 @@ use aws_sdk_resourcegroupstagging::types::TagFilter;
 
 use crate::error::{Error, from_sdk};
 use crate::events::ServiceRef;
-use crate::tags::{Tag, follow_key, is_follow_key, rollback_key};
+use crate::tags::{SCALE_QUEUE, Tag, follow_key, is_follow_key, rollback_key};
 
 /// Most resources that one page of `GetResources` holds.
 const RESOURCES_PER_PAGE_MAX: i32 = 100;
@@ -56,7 +56,7 @@ impl Followers {
     /// # Errors
     /// [`Error::Aws`].
     pub async fn with_queue(&self) -> Result<Vec<Follower>, Error> {
-        self.read("the services with a queue", Some(crate::scale::service::goal::QUEUE.to_owned())).await
+        self.read("the services with a queue", Some(SCALE_QUEUE.to_owned())).await
     }
 
     /// Every service that follows any repository, sorted: one call of `GetResources` for each hundred services of the
@@ -71,28 +71,44 @@ impl Followers {
     }
 
     async fn read(&self, resource: &str, key: Option<String>) -> Result<Vec<Follower>, Error> {
-        let mut pages = self
-            .client
-            .get_resources()
-            .resource_type_filters("ecs:service")
-            .set_tag_filters(key.map(|key| vec![TagFilter::builder().key(key).build()]))
-            .resources_per_page(RESOURCES_PER_PAGE_MAX)
-            .into_paginator()
-            .send();
         let mut followers = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| from_sdk("GetResources", resource, &error))?;
-            for found in page.resource_tag_mapping_list() {
-                let arn = found.resource_arn().unwrap_or_default();
-                let tags = found.tags().iter().map(|tag| Tag::new(tag.key(), tag.value())).collect();
-                match ServiceRef::from_arn(arn, None) {
-                    Ok(id) if id.has_cluster() => followers.push(Follower { id, tags }),
-                    Ok(_) => tracing::warn!(arn, "a service was passed over: its ARN names no cluster"),
-                    Err(error) => tracing::warn!(arn, %error, "a service was passed over"),
-                }
+        for (arn, tags) in tagged(&self.client, "ecs:service", key, resource).await? {
+            match ServiceRef::from_arn(&arn, None) {
+                Ok(id) if id.has_cluster() => followers.push(Follower { id, tags }),
+                Ok(_) => tracing::warn!(arn, "a service was passed over: its ARN names no cluster"),
+                Err(error) => tracing::warn!(arn, %error, "a service was passed over"),
             }
         }
         followers.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(followers)
     }
+}
+
+/// Every resource of a `kind`, such as `ecs:service`, that has a tag of this key, or any tag: its ARN and its tags. One
+/// call for each hundred of them. `resource` is what an error calls them.
+///
+/// # Errors
+/// [`Error::Aws`].
+pub(crate) async fn tagged(
+    client: &Client,
+    kind: &str,
+    key: Option<String>,
+    resource: &str,
+) -> Result<Vec<(String, Vec<Tag>)>, Error> {
+    let mut pages = client
+        .get_resources()
+        .resource_type_filters(kind)
+        .set_tag_filters(key.map(|key| vec![TagFilter::builder().key(key).build()]))
+        .resources_per_page(RESOURCES_PER_PAGE_MAX)
+        .into_paginator()
+        .send();
+    let mut all = Vec::new();
+    while let Some(page) = pages.next().await {
+        let page = page.map_err(|error| from_sdk("GetResources", resource, &error))?;
+        all.extend(page.resource_tag_mapping_list().iter().map(|found| {
+            let tags = found.tags().iter().map(|tag| Tag::new(tag.key(), tag.value())).collect();
+            (found.resource_arn().unwrap_or_default().to_owned(), tags)
+        }));
+    }
+    Ok(all)
 }

@@ -10,7 +10,6 @@ use serde_json::{Map, Value, json};
 
 use crate::dora::times;
 use crate::record::{Origin, Record, Remedy, State, UndoneBy, millis};
-use crate::scale::notice::Subject;
 
 /// The namespace of all metrics.
 const NAMESPACE: &str = "Tidegate";
@@ -104,6 +103,19 @@ fn gone_live(record: &Record) -> &'static str {
         Origin::External => "DeployedByOthers",
         _ => "Succeeded",
     }
+}
+
+/// Whom scaling is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// What people call the environment; the cluster's name where it has none.
+    pub environment: String,
+    /// The cluster.
+    pub cluster: String,
+    /// The service; `None` where it is about the cluster itself.
+    pub service: Option<String>,
+    /// Id of its own Slack channel.
+    pub channel: Option<String>,
 }
 
 /// The document about what was done to the size of a service or a cluster, or what people have to see to: each of these

@@ -8,7 +8,19 @@ use aws_sdk_sqs::error::ProvideErrorMetadata;
 use aws_sdk_sqs::types::QueueAttributeName as Name;
 
 use crate::error::{Error, from_sdk};
-use crate::scale::service::decide::Queue;
+
+/// The queue as `GetQueueAttributes` shows it now.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Queue {
+    /// Messages that wait (`ApproximateNumberOfMessages`).
+    pub visible: f64,
+    /// Messages that are being worked on, or hidden after a failure (`ApproximateNumberOfMessagesNotVisible`).
+    pub in_flight: f64,
+    /// Messages that are not to be worked on yet (`ApproximateNumberOfMessagesDelayed`).
+    pub delayed: f64,
+    /// Whether messages of one group wait for each other.
+    pub is_fifo: bool,
+}
 
 /// SQS's API.
 #[derive(Debug, Clone)]

@@ -19,7 +19,7 @@ const FOLLOW: &str = "tidegate:follow/";
 const IMAGE_TAG: &str = "tidegate:tag/";
 /// Keys that [scaling](crate::scale::service::goal) reads; here they only need to be known.
 const OTHER_KEYS: &[&str] = &[
-    "tidegate:scale/queue",
+    SCALE_QUEUE,
     "tidegate:scale/min",
     "tidegate:scale/max",
     "tidegate:scale/target-wait",
@@ -27,6 +27,8 @@ const OTHER_KEYS: &[&str] = &[
     "tidegate:scale/concurrency",
     "tidegate:scale/protected",
 ];
+/// Tag key that names the queue a service works on, and opts it in to scaling.
+pub const SCALE_QUEUE: &str = "tidegate:scale/queue";
 /// Prefix of the tag key that names a CloudWatch alarm, so that one call to the tagging API finds whom it watches.
 const ROLLBACK_ON: &str = "tidegate:rollback-on/";
 

@@ -14,10 +14,9 @@ use super::delivery::{Answer, insist, with_secret};
 use super::{amazon_q, cdevents, newrelic, webhook};
 use crate::error::{Error, from_sdk};
 use crate::http::Http;
-use crate::metrics;
+use crate::metrics::{self, Subject};
 use crate::platform::Platform;
 use crate::record::{Record, millis};
-use crate::scale::notice::Subject;
 use crate::secrets::Secret;
 use crate::settings::{NewRelicSettings, WebhookSettings};
 

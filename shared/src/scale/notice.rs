@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::announce::message::mrkdwn::words;
 use crate::announce::message::{Message, section, small};
+pub use crate::metrics::Subject;
 
 /// How long something has to last before people are told.
 const PATIENCE: TimeDelta = TimeDelta::minutes(3);
@@ -76,19 +77,6 @@ impl Kind {
             (Self::Stuck, true) => "scales as it should again",
         }
     }
-}
-
-/// Whom something is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subject {
-    /// What people call the environment; the cluster's name where it has none.
-    pub environment: String,
-    /// The cluster.
-    pub cluster: String,
-    /// The service; `None` where it is about the cluster itself.
-    pub service: Option<String>,
-    /// Id of its own Slack channel.
-    pub channel: Option<String>,
 }
 
 /// Something that people have to see to.

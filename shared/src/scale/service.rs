@@ -31,6 +31,7 @@ use crate::followers::{Follower, Followers};
 use crate::metering::Metering;
 use crate::platform::Platform;
 use crate::queues::Queues;
+use crate::tags::SCALE_QUEUE;
 
 /// The dimension of SQS's metrics.
 const QUEUE_NAME: &str = "QueueName";
@@ -140,7 +141,7 @@ impl ServiceScaler {
         }
         let all = self.followers.with_queue().await?;
         let is_named = |follower: &&Follower| {
-            let queue = follower.tags.iter().find(|tag| tag.key == goal::QUEUE).map(|tag| tag.value.trim());
+            let queue = follower.tags.iter().find(|tag| tag.key == SCALE_QUEUE).map(|tag| tag.value.trim());
             queues.is_empty() || queue.is_some_and(|queue| queues.contains(queue))
         };
         let services = ids(all.iter().filter(is_named));

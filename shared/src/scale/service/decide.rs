@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use self::state::{Sample, Window, highest};
 
 pub use self::state::State;
+pub use crate::queues::Queue;
 
 /// Room for chance, in square roots of the busy tasks.
 const HEADROOM: f64 = 0.7;
@@ -67,19 +68,6 @@ pub struct Goal {
     pub concurrency: f64,
     /// Whether the tasks protect themselves from scale-in while they work.
     pub is_protected: bool,
-}
-
-/// The queue as `GetQueueAttributes` shows it now.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Queue {
-    /// Messages that wait (`ApproximateNumberOfMessages`).
-    pub visible: f64,
-    /// Messages that are being worked on, or hidden after a failure (`ApproximateNumberOfMessagesNotVisible`).
-    pub in_flight: f64,
-    /// Messages that are not to be worked on yet (`ApproximateNumberOfMessagesDelayed`).
-    pub delayed: f64,
-    /// Whether messages of one group wait for each other.
-    pub is_fifo: bool,
 }
 
 /// A minute of the queue as CloudWatch has it. Only minutes that are over.

@@ -1,10 +1,8 @@
 //! What the tags of a service ask for.
 
 use super::decide::Goal;
-use crate::tags::{Tag, is_scale_key};
+use crate::tags::{SCALE_QUEUE, Tag, is_scale_key};
 
-/// Tag key that opts a service in.
-pub const QUEUE: &str = "tidegate:scale/queue";
 /// The most tasks that a [service](https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-quotas.html) runs.
 const TASKS_MAX: u32 = 5000;
 
@@ -22,7 +20,7 @@ pub struct Asked {
 /// # Errors
 /// All that can't be read, in words for the owner.
 pub fn read(tags: &[Tag]) -> Option<Result<Asked, Vec<String>>> {
-    let queue = tags.iter().find(|tag| tag.key == QUEUE)?;
+    let queue = tags.iter().find(|tag| tag.key == SCALE_QUEUE)?;
     let mut asked = Asked {
         queue: queue.value.trim().to_owned(),
         goal: Goal { min: 0, max: 0, target_wait: 60.0, service_time: 5.0, concurrency: 1.0, is_protected: false },
@@ -32,11 +30,11 @@ pub fn read(tags: &[Tag]) -> Option<Result<Asked, Vec<String>>> {
     for Tag { key, value } in tags.iter().filter(|tag| is_scale_key(&tag.key)) {
         let value = value.trim();
         let read = match key.as_str() {
-            QUEUE if asked.queue.is_empty() => Err("the value is empty; use the name of an SQS queue".into()),
-            QUEUE if asked.queue.contains(['/', ':']) => {
+            SCALE_QUEUE if asked.queue.is_empty() => Err("the value is empty; use the name of an SQS queue".into()),
+            SCALE_QUEUE if asked.queue.contains(['/', ':']) => {
                 Err(format!("`{value}` is no name of an SQS queue; use the name, not the URL or the ARN"))
             }
-            QUEUE => Ok(()),
+            SCALE_QUEUE => Ok(()),
             "tidegate:scale/min" => tasks(value).map(|tasks| min = Some(tasks)),
             "tidegate:scale/max" => tasks(value).map(|tasks| max = Some(tasks)),
             "tidegate:scale/target-wait" => {
@@ -61,7 +59,7 @@ pub fn read(tags: &[Tag]) -> Option<Result<Asked, Vec<String>>> {
     }
     for (bound, key) in [(min, "tidegate:scale/min"), (max, "tidegate:scale/max")] {
         if bound.is_none() && !tags.iter().any(|tag| tag.key == key) {
-            problems.push(format!("tag {key} is missing; {QUEUE} needs both bounds"));
+            problems.push(format!("tag {key} is missing; {SCALE_QUEUE} needs both bounds"));
         }
     }
     if let (Some(min), Some(max)) = (min, max) {

@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::events::ServiceRef;
 use crate::metering::{Asked as AskedMetric, Minutes};
 use crate::scale::memory::Remembered;
+use crate::tags::SCALE_QUEUE;
 
 /// How long what CloudWatch and Application Auto Scaling have said is used: once a minute is enough.
 const CURRENT: TimeDelta = TimeDelta::seconds(50);
@@ -113,7 +114,7 @@ impl ServiceScaler {
             Ok(Some(queue)) => Ok(queue),
             Ok(None) => Err(Error::Input(format!(
                 "there is no queue {queue} in this account and Region; see the tag {}",
-                goal::QUEUE
+                SCALE_QUEUE
             ))),
             Err(error) => Err(error),
         })

@@ -27,14 +27,14 @@ pub(super) fn metered(minutes: &[Minute], service_time: f64, now: DateTime<Utc>)
             .fold((0.0, 0.0), |(sum, number), (_, sent)| (sum + sent, number + 1.0));
         sum / number / 60.0
     };
-    let length = if service_time > 540.0 { 10 } else { minutes_of(service_time) };
+    let length = minutes_of(service_time);
     is_current.then(|| if length < 3 { f64::max(mean(length), mean(3)) } else { mean(length) })
 }
 
-/// A time in whole minutes, at least one.
-#[expect(clippy::cast_possible_truncation, reason = "the caller sees that it is small")]
+/// A time in whole minutes: one at least, and ten at most.
+#[expect(clippy::cast_possible_truncation, reason = "it is bounded")]
 fn minutes_of(seconds: f64) -> i64 {
-    (seconds / 60.0).ceil().max(1.0) as i64
+    (seconds / 60.0).ceil().clamp(1.0, 10.0) as i64
 }
 
 /// Messages a second by what the backlog has grown while all tasks were at work: CloudWatch would tell only minutes

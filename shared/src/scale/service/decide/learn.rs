@@ -83,7 +83,7 @@ fn upper_bound(minutes: &[Minute], end: DateTime<Utc>) -> Option<f64> {
 /// [received three times](https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html),
 /// so this is a report and sizes nothing.
 pub(super) fn is_late(minutes: &[Minute], target_wait: f64, now: DateTime<Utc>) -> bool {
-    let mut known: Vec<&Minute> = minutes.iter().filter(|minute| is_fresh(minute, now) || minute.end <= now).collect();
+    let mut known: Vec<&Minute> = minutes.iter().filter(|minute| minute.end <= now).collect();
     known.sort_by_key(|minute| std::cmp::Reverse(minute.end));
     let is_late = |minute: &&&Minute| minute.age.and_then(count).is_some_and(|age| age > target_wait);
     let is_current = known.first().is_some_and(|minute| is_fresh(minute, now));
