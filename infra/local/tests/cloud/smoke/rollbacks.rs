@@ -55,9 +55,7 @@ fn ecs_goes_back_when_it_is_told_to_stop_a_rollout() -> Result<()> {
         let told: Vec<_> = told.iter().filter_map(|event| event["detail"]["eventName"].as_str()).collect();
         let [begun, done] = ["SERVICE_DEPLOYMENT_IN_PROGRESS", "SERVICE_DEPLOYMENT_COMPLETED"];
         assert_eq!(told, [begun, done, begun, done], "the old deployment is taken up again under its id");
-        let all = ship.service_deployments(&json!({})).await?;
-        let seen: Vec<_> = all.iter().map(|rollout| rollout["status"].as_str()).collect();
-        assert_eq!(seen, [Some("ROLLBACK_SUCCESSFUL"), Some("SUCCESSFUL")]);
+        ship.wait_for_statuses(&["ROLLBACK_SUCCESSFUL", "SUCCESSFUL"]).await?;
         let input = json!({ "serviceDeploymentArns": [rollout] });
         let described = cloud.aws.ecs("DescribeServiceDeployments", &input).await?["serviceDeployments"][0].clone();
         assert_eq!(described["deploymentCircuitBreaker"]["status"], "MONITORING_COMPLETE", "{described}");

@@ -86,6 +86,17 @@ impl Ship {
             .await
     }
 
+    /// Waits until the service deployments, newest first, have these statuses.
+    pub(super) async fn wait_for_statuses(&self, expected: &[&str]) -> Result<Vec<Value>> {
+        self.cloud
+            .wait_for(&format!("{expected:?} of {}", self.name), || async {
+                let all = self.service_deployments(&json!({})).await?;
+                let seen: Vec<_> = all.iter().filter_map(|rollout| rollout["status"].as_str()).collect();
+                Ok(if seen == expected { Ok(all) } else { Err(format!("{seen:?}")) })
+            })
+            .await
+    }
+
     /// What became of the tasks that a deployment has started and that have stopped.
     pub(super) async fn stopped(&self, deployment: &str) -> Result<Vec<Value>> {
         let stopped = json!({ "cluster": "smoke", "startedBy": deployment, "desiredStatus": "STOPPED" });
@@ -220,16 +231,8 @@ fn a_rollback_is_told_in_the_service_deployment_that_failed() -> Result<()> {
         let good = ship.deployment().await?;
         ship.wait_for(&good, "COMPLETED").await?;
         let bad = ship.refit("1.1.0", Behaviour::Crash).await?;
-        let going_on = ship.service_deployments(&json!({ "status": ["IN_PROGRESS"] })).await?;
-        assert_eq!(going_on.len(), 1, "{going_on:?}");
-        let current = cloud.service("smoke", "smoke-rollback").await?;
-        assert_eq!(current["currentServiceDeployment"], going_on[0]["serviceDeploymentArn"]);
         ship.wait_for(&bad, "FAILED").await?;
-        cloud.wait_until_steady("smoke", "smoke-rollback").await?;
-
-        let all = ship.service_deployments(&json!({})).await?;
-        let seen: Vec<_> = all.iter().map(|rollout| rollout["status"].as_str()).collect();
-        assert_eq!(seen, [Some("ROLLBACK_SUCCESSFUL"), Some("SUCCESSFUL")]);
+        let all = ship.wait_for_statuses(&["ROLLBACK_SUCCESSFUL", "SUCCESSFUL"]).await?;
         let digits = |id: &str| id.trim_start_matches("ecs-svc/").to_owned();
         let revision =
             |id: &str| format!("arn:aws:ecs:{REGION}:{ACCOUNT}:service-revision/smoke/smoke-rollback/{}", digits(id));
@@ -263,11 +266,13 @@ fn a_rollback_is_told_in_the_service_deployment_that_failed() -> Result<()> {
 fn a_newer_deployment_stops_the_service_deployment_before() -> Result<()> {
     scenario(|cloud| async move {
         let ship = Ship::launch(cloud, "smoke-superseded", Behaviour::Stuck).await?;
+        let going_on = ship.service_deployments(&json!({ "status": ["IN_PROGRESS"] })).await?;
+        assert_eq!(going_on.len(), 1, "{going_on:?}");
+        let current = cloud.service("smoke", "smoke-superseded").await?;
+        assert_eq!(current["currentServiceDeployment"], going_on[0]["serviceDeploymentArn"]);
         let second = ship.refit("1.0.1", Behaviour::Healthy).await?;
         ship.wait_for(&second, "COMPLETED").await?;
-        let all = ship.service_deployments(&json!({})).await?;
-        let seen: Vec<_> = all.iter().map(|rollout| rollout["status"].as_str()).collect();
-        assert_eq!(seen, [Some("SUCCESSFUL"), Some("STOPPED")]);
+        ship.wait_for_statuses(&["SUCCESSFUL", "STOPPED"]).await?;
         Ok(())
     })
 }
