@@ -138,16 +138,20 @@ pub fn from_sdk<E: ProvideErrorMetadata>(
     Error::Aws { operation, resource: resource.into(), code, message, transient }
 }
 
+/// How the services say that a role lacks a permission; SNS says `AuthorizationError`.
+const DENIED_CODES: [&str; 3] = ["AccessDenied", "AuthorizationError", "UnauthorizedOperation"];
+
 /// What the operator can do about the refusals that people meet. What is missing is often not the operation itself:
-/// AWS names `iam:PassRole` when the role of a task may not be handed on.
+/// AWS names `iam:PassRole` when the role of a task may not be handed on, and what is in a transaction or a batch.
 fn advice(code: &str, operation: &str, message: &str) -> String {
-    if !code.starts_with("AccessDenied") && code != "UnauthorizedOperation" {
+    if !DENIED_CODES.iter().any(|denied| code.starts_with(denied)) {
         return String::new();
     }
     if message.contains("iam:PassRole") {
         return ". Add the role to the stack's parameter PassRoleArns".into();
     }
-    format!(". Allow {operation} in the function's role")
+    let named = message.split_once("not authorized to perform: ").and_then(|(_, rest)| rest.split_whitespace().next());
+    format!(". Allow {} in the function's role", named.unwrap_or(operation))
 }
 
 #[cfg(test)]
@@ -180,6 +184,12 @@ mod tests {
         let text = advice("AccessDeniedException", "UpdateService", role);
         assert_eq!(text, ". Add the role to the stack's parameter PassRoleArns");
         assert_eq!(advice("ThrottlingException", "UpdateService", role), "");
+        let item = "User: arn:aws:sts::123456789012:assumed-role/deploy/x is not authorized to perform: dynamodb:PutItem on \
+                    resource: arn:aws:dynamodb:eu-west-1:123456789012:table/history because no identity-based policy \
+                    allows the dynamodb:PutItem action";
+        let text = advice("AccessDeniedException", "TransactWriteItems", item);
+        assert_eq!(text, ". Allow dynamodb:PutItem in the function's role");
+        assert_eq!(advice("AuthorizationError", "Publish", "no"), ". Allow Publish in the function's role");
     }
 
     #[test]

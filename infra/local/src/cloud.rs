@@ -1,5 +1,6 @@
 //! The local cloud as a whole: everything started in order, and what the demo and the tests ask of it.
 
+pub mod permissions;
 pub mod scaling;
 mod tidegate;
 

@@ -25,7 +25,7 @@ from datetime import datetime
 from urllib.parse import parse_qs
 
 import ministack.app as app
-from ministack.core import iam_actions
+from ministack.core import iam_actions, iam_evaluator
 from ministack.core.responses import error_response_json, get_account_id, get_region, json_response, now_iso
 from ministack.services import cloudwatch, ecr, ecs, eventbridge, lambda_svc, tagging
 
@@ -71,9 +71,22 @@ async def pass_time(scope, send):
     await send({"type": "http.response.body", "body": b""})
 
 
+ROLE = re.compile(r"arn:aws:sts::[0-9]{12}:assumed-role/([^/]+)/.*")
+ASKED = {}
+
+
+async def serve_permissions(send):
+    asked = [[role, action, resource, allowed] for (role, action, resource), allowed in list(ASKED.items())]
+    headers = [(b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps(asked).encode()})
+
+
 async def with_journal(scope, receive, send, emulator=app.app):
     if scope["type"] == "http" and scope["path"] == "/_tidegate/journal":
         await serve_journal(scope, send)
+    elif scope["type"] == "http" and scope["path"] == "/_tidegate/permissions":
+        await serve_permissions(send)
     elif scope["type"] == "http" and scope["path"] == "/_tidegate/metrics/earlier":
         await pass_time(scope, send)
     else:
@@ -941,7 +954,7 @@ def action_of_each(service, *request):
 iam_actions.extract_iam_action = action_of_each
 
 
-# Conditions on the source of an event are checked.
+# Conditions on the source of an event are checked, and those on the cluster of a call to ECS.
 
 request_tag_context = iam_actions.request_tag_context
 
@@ -952,10 +965,37 @@ def request_context(service, iam_action, body, params):
         entries = json.loads(body or b"{}").get("Entries", [])
         sources = sorted({entry.get("Source", "") for entry in entries})
         context = {**context, "events:source": sources[0] if len(sources) == 1 else sources}
+    if service == "ecs":
+        cluster = ecs._resolve_cluster_name(json.loads(body or b"{}").get("cluster", "default"))
+        context = {**context, "ecs:cluster": f"arn:aws:ecs:{get_region()}:{get_account_id()}:cluster/{cluster}"}
     return context
 
 
 iam_actions.request_tag_context = request_context
+
+
+# What each role has asked for, and whether it got it, is kept: tests hold it against infra/PERMISSIONS.md.
+
+evaluate, enforce = iam_evaluator.evaluate, iam_evaluator.enforce
+CALLER = threading.local()
+
+
+def evaluate_for_caller(ctx, *policies, **more):
+    CALLER.arn = ctx.principal_arn
+    return evaluate(ctx, *policies, **more)
+
+
+def enforce_and_keep(access_key, action, service, region, resource_arn="*", **context):
+    CALLER.arn = ""
+    denied = enforce(access_key, action, service, region, resource_arn=resource_arn, **context)
+    if role := ROLE.fullmatch(CALLER.arn):
+        asked = (role[1], action, resource_arn)
+        ASKED[asked] = ASKED.get(asked, True) and denied is None
+    return denied
+
+
+iam_evaluator.evaluate = evaluate_for_caller
+iam_evaluator.enforce = enforce_and_keep
 
 
 threading.Thread(target=end_with_parent, args=(sys.argv.pop(1),), daemon=True).start()

@@ -19,10 +19,11 @@ mod scale_service;
 mod sinks;
 mod sweep;
 mod trace;
-mod world;
+
 mod world_itself;
 
 use serde_json::{Value, json};
+use sim::world;
 
 use crate::world::{HOST, World};
 

@@ -14,6 +14,7 @@ mod explain;
 mod failures;
 mod follower;
 mod look;
+mod permissions;
 mod policies;
 mod rollback;
 mod scale;
@@ -47,6 +48,17 @@ where
 }
 
 fn scenario_in<F>(shared: &'static Shared, test: impl FnOnce(&'static Cloud) -> F) -> Result<()>
+where
+    F: Future<Output = Result<()>>,
+{
+    run_in(shared, |cloud| async move {
+        test(cloud).await?;
+        permissions::hold(cloud).await
+    })
+}
+
+/// Runs a test without looking at what the functions were allowed.
+fn run_in<F>(shared: &'static Shared, test: impl FnOnce(&'static Cloud) -> F) -> Result<()>
 where
     F: Future<Output = Result<()>>,
 {

@@ -1,0 +1,118 @@
+//! The trouble is over: what is on its way arrives, schedules come round, and people put right what was theirs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::Case;
+use crate::events;
+use crate::plan::Nature;
+use crate::world::fleet::sweep;
+
+/// How many seconds are let pass before it is looked whether anything still changes.
+const ROUND: u64 = 150;
+/// A rollout that nothing helps takes its deadline, and what follows it its bake time.
+const ROUNDS: u32 = 40;
+
+impl Case {
+    /// Waits until nothing changes any more.
+    pub(super) async fn calm(&mut self) {
+        self.world.calm();
+        self.bus.calm();
+        let mut before = None;
+        for round in 0..ROUNDS {
+            self.mend();
+            for function in ["deploy", "notify", "rollback"] {
+                self.bus.send(&self.world, function, &sweep());
+            }
+            let until = self.world.age().as_secs() + ROUND;
+            while self.world.age().as_secs() < until {
+                self.pass().await;
+            }
+            self.bus.drain().await;
+            let now = self.stands();
+            if round > 0 && before.as_ref() == Some(&now) && self.unfinished().is_empty() {
+                return;
+            }
+            before = Some(now);
+        }
+        panic!("I6: it never comes to rest: {:#?}", self.unfinished());
+    }
+
+    /// What keeps good images away for reasons that people have to judge, they judge.
+    fn mend(&mut self) {
+        for service in self.plan.services.clone().into_iter().filter(|service| service.is_followed) {
+            let id = service.id();
+            if self.holds.remove(&id).is_some() {
+                self.tag(&service, None);
+                let event = events::tags(&self.world, &id);
+                self.bus.send(&self.world, "deploy", &event);
+            }
+            // What somebody has deployed by hand is replaced when the owner touches the tags, and not before.
+            if !service.is_told_only && self.is_by_hand(&id) {
+                let event = events::tags(&self.world, &id);
+                self.bus.send(&self.world, "deploy", &event);
+            }
+            let guards = self.world.state().table.items("GUARD");
+            let guard = guards.into_iter().find(|guard| guard["pk"] == format!("SERVICE#{id}")).unwrap_or_default();
+            if guard.get("held").is_some() {
+                // No digest is called like this: it lifts the hold, and nothing else.
+                let event = events::release(&self.world, &id, Some("sha256:0123456789abcdef"));
+                self.bus.send(&self.world, "deploy", &event);
+            }
+            let quarantine: Vec<String> =
+                guard["quarantine"].as_object().into_iter().flatten().map(|(digest, _)| digest.clone()).collect();
+            for digest in quarantine {
+                let nature = self.natures.get(&digest).copied().unwrap_or(Nature::Good);
+                let is_good = nature == Nature::Good || (nature == Nature::TripsAlarm && service.alarm.is_none());
+                if !is_good {
+                    continue;
+                }
+                let is_accused = self.accused.contains(&(id.clone(), digest.clone()));
+                let is_disputed = is_accused || self.meddled.contains(&id);
+                assert!(is_disputed, "I3: {digest} is in quarantine on {id}, and nothing was wrong with it: {guard}");
+                let event = events::release(&self.world, &id, Some(&digest));
+                self.bus.send(&self.world, "deploy", &event);
+            }
+        }
+    }
+
+    /// Whether the PRIMARY deployment of a service is not ours.
+    pub(super) fn is_by_hand(&self, service: &str) -> bool {
+        let state = self.world.state();
+        let primary = &state.ecs.services[service]["deployments"][0]["id"];
+        let ours = state.table.items("DEPLOYMENT#");
+        !ours.iter().any(|record| record["origin"] != "external" && record["ecs_deployment_id"] == *primary)
+    }
+
+    /// What has to end by itself and has not.
+    fn unfinished(&self) -> Vec<Value> {
+        let state = self.world.state();
+        let mut unfinished = state.table.items("DEPLOYMENT#");
+        unfinished.retain(|record| record.get("open").is_some());
+        unfinished.extend(state.table.items("SERVICE").into_iter().filter(|item| item.get("watch").is_some()));
+        let rolling =
+            state.ecs.services.iter().filter(|(_, service)| service["deployments"][0]["rolloutState"] == "IN_PROGRESS");
+        unfinished.extend(rolling.map(|(id, service)| json!({"rolling": id, "deployment": service["deployments"][0]})));
+        drop(state);
+        // What somebody has deployed by hand is theirs to end, if ECS can't.
+        unfinished.retain(|it| {
+            let of = it["rolling"].as_str().or_else(|| it["pk"].as_str()?.strip_prefix("SERVICE#")).unwrap_or_default();
+            it.get("open").is_some() || !self.is_by_hand(of)
+        });
+        if self.plan.has_hosts {
+            unfinished.extend(self.draining());
+        }
+        unfinished
+    }
+
+    /// What must not change any more.
+    pub(super) fn stands(&self) -> (Vec<Value>, BTreeMap<String, Vec<Value>>, BTreeSet<String>) {
+        let state = self.world.state();
+        let id_and_state = |deployment: &Value| json!([deployment["id"], deployment["rolloutState"]]);
+        let deployments = state.ecs.services.values().map(|service| id_and_state(&service["deployments"][0])).collect();
+        let records = state.table.items("DEPLOYMENT#");
+        let records = records.iter().map(|record| format!("{} {}", record["id"], record["state"])).collect();
+        (deployments, state.ecs.families.clone(), records)
+    }
+}

@@ -1,0 +1,197 @@
+//! What must be true when all is calm.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::Case;
+use crate::plan::{Followed, Nature};
+use crate::world::ecs::{By, Turn};
+
+impl Case {
+    /// Checks everything that can only be told in the end.
+    pub(super) fn check_rest(&mut self) {
+        for service in self.plan.services.clone().iter().filter(|service| service.is_followed) {
+            self.check_service(service);
+            self.report.checks += 1;
+        }
+        if self.plan.has_hosts {
+            self.check_hosts();
+        }
+        self.check_outcomes();
+        self.check_turns();
+        self.check_kept();
+    }
+
+    /// The digest that a policy selects, worked out from what ECR holds and nothing of ours.
+    fn selected(&self, service: &Followed) -> Option<(String, String)> {
+        let state = self.world.state();
+        let images = state.ecr.repositories[service.repository].values();
+        let tagged: Vec<_> = images.flat_map(|image| image.tags.iter().map(move |tag| (image, tag))).collect();
+        let version = |tag: &str| -> Option<Vec<u64>> {
+            tag.starts_with("1.").then(|| tag.split('.').map(|part| part.parse().unwrap()).collect())
+        };
+        let chosen = match service.policy {
+            "any" => tagged.iter().max_by_key(|(image, _)| image.pushed_at),
+            "prefix:main-" => {
+                tagged.iter().filter(|(_, tag)| tag.starts_with("main-")).max_by_key(|(image, _)| image.pushed_at)
+            }
+            "semver:1.x" => tagged.iter().filter(|(_, tag)| version(tag).is_some()).max_by_key(|(_, tag)| version(tag)),
+            _ => tagged.iter().find(|(_, tag)| *tag == "master"),
+        };
+        chosen.map(|(image, tag)| (image.digest.clone(), (*tag).clone()))
+    }
+
+    /// I1: it runs what its policy selects, if that is good; and what is bad runs nowhere.
+    fn check_service(&self, service: &Followed) {
+        let id = service.id();
+        let running = self.running(&id);
+        let is_good = |digest: &str| match self.natures.get(digest).copied().unwrap_or(Nature::Good) {
+            Nature::Good => true,
+            Nature::TripsAlarm => service.alarm.is_none(),
+            _ => false,
+        };
+        let Some((wanted, tag)) = self.selected(service) else { return };
+        if !service.is_told_only && is_good(&wanted) {
+            let records = self.story(&id);
+            assert_eq!(running, wanted, "I1: {id} follows {}, which is {tag}: {records:#?}", service.policy);
+        }
+        let is_ours = !self.is_by_hand(&id);
+        if is_ours {
+            assert!(is_good(&running) || self.is_told(&id), "I1: {id} runs {running}: {:#?}", self.story(&id));
+        }
+    }
+
+    /// Whether people were told that something bad stays, because there is nothing to go back to.
+    fn is_told(&self, service: &str) -> bool {
+        let records = self.world.state().table.items("DEPLOYMENT#");
+        let of_service = records.iter().filter(|record| record["pk"] == format!("SERVICE#{service}"));
+        of_service.filter_map(|record| record.get("recovery")).any(|recovery| !recovery.is_null())
+    }
+
+    /// What must be the same however it came about: what runs, which outcomes there are, and what people see last.
+    pub(super) fn ending(&self) -> Vec<String> {
+        let mut ending = Vec::new();
+        for service in self.plan.services.iter().map(Followed::id) {
+            ending.push(format!("{service} runs {}", self.running(&service)));
+            let records = self.world.state().table.items("DEPLOYMENT#");
+            let of_service = records.iter().filter(|record| record["pk"] == format!("SERVICE#{service}"));
+            // Decisions not to deploy come as often as somebody looks.
+            let of_service = of_service.filter(|record| record["state"] != "skipped");
+            let mut outcomes: Vec<String> = of_service
+                .map(|record| {
+                    format!("{} of {}: {}", record["state"], record["digest"], record["origin"] == "rollback")
+                })
+                .collect();
+            outcomes.sort();
+            ending.extend(outcomes);
+        }
+        let state = self.world.state();
+        let families = state.ecs.families.iter().map(|(family, revisions)| format!("{family}: {}", revisions.len()));
+        ending.extend(families);
+        ending
+    }
+
+    /// What happened to a service, for people.
+    pub(super) fn story(&self, service: &str) -> Vec<String> {
+        let records = self.world.state().table.items("DEPLOYMENT#");
+        let of_service = records.iter().filter(|record| record["pk"] == format!("SERVICE#{service}"));
+        let line = |record: &Value| {
+            let digest = record["digest"].as_str().unwrap_or_default();
+            let nature = self.natures.get(digest);
+            format!(
+                "{} {} {} {nature:?} {digest}: {}",
+                record["detected_at"], record["origin"], record["state"], record["reason"]
+            )
+        };
+        of_service.map(line).collect()
+    }
+
+    /// I4: each record has its outcome, and the last that people see agrees with it. Nobody holds a lease.
+    fn check_outcomes(&mut self) {
+        let state = self.world.state();
+        for record in state.table.items("DEPLOYMENT#") {
+            self.report.checks += 1;
+            // What was there before the world began is not among those that completed.
+            let is_success = record["live_at"].is_string() && record["origin"] != "external";
+            let id = record["ecs_deployment_id"].as_str().unwrap_or_default();
+            assert!(!is_success || self.completed.contains(id), "I4: {id} has never completed: {record}");
+            let said = headlines(record["state"].as_str().unwrap());
+            if let Some(ts) = record.get("slack_ts") {
+                let text = state.slack[ts.as_str().unwrap()].last().unwrap()["text"].as_str().unwrap();
+                assert!(said.iter().any(|said| text.contains(said)), "I4: {text} is told of {record}");
+            }
+            let told = state.published.iter().filter(|told| told["id"] == record["id"]);
+            let told: BTreeSet<&str> = told.filter_map(|told| told["state"].as_str()).collect();
+            let may = |told: &&str| {
+                *told == "rolling"
+                    || record["state"] == **told
+                    || (*told == "succeeded" && record["state"] == "rolled_back")
+            };
+            assert!(told.iter().all(may), "I4: {told:?} was published of {record}");
+        }
+        let items = state.table.items("SERVICE");
+        let leased: Vec<&Value> = items.iter().filter(|item| item["lease_until"] != 0).collect();
+        assert_eq!(leased, Vec::<&Value>::new(), "I6: a lease is left behind");
+    }
+
+    /// I2: no digest is rolled out twice for nothing.
+    fn check_turns(&self) {
+        let turns = self.world.state().ecs.turns.clone();
+        for service in &self.plan.services {
+            let of_service: Vec<&Turn> = turns.iter().filter(|turn| turn.service == service.id()).collect();
+            for pair in of_service.windows(2).filter(|pair| pair.iter().all(|turn| turn.by == By::UpdateService)) {
+                let digests = [&pair[0], &pair[1]].map(|turn| self.digest_of(&turn.revision));
+                assert_ne!(digests[0], digests[1], "I2: {pair:?}: {:#?}", self.story(&service.id()));
+            }
+        }
+    }
+
+    /// I7: what nobody can make anything of is kept, and nothing else is.
+    fn check_kept(&self) {
+        let state = self.world.state();
+        for reject in &state.rejects {
+            let event = &reject["event"];
+            assert!(self.garbage.contains(event), "I7: an event is in the rejects queue that is in order: {reject}");
+            assert!(reject["cause"].as_str().is_some_and(|cause| !cause.is_empty()), "I7: no cause: {reject}");
+        }
+        let lost: Vec<&Value> = self
+            .garbage
+            .iter()
+            .filter(|event| !state.rejects.iter().any(|reject| reject["event"] == **event))
+            .collect();
+        assert!(lost.len() as u64 <= self.bus.kept(), "I7: lost: {lost:?}");
+    }
+
+    /// Every event comes again, and leads to nothing.
+    pub(super) async fn check_replay(&mut self) {
+        let before = self.stands();
+        let changes = self.world.state().changes.len();
+        let sent = std::mem::take(&mut self.bus.sent);
+        // What people ask for again, they want again.
+        let is_asked = |event: &Value| event["source"] == "tidegate" && event["detail-type"] == "Release";
+        for (function, event) in sent.iter().filter(|(_, event)| !is_asked(event)) {
+            self.report.checks += 1;
+            let _rejected = self.world.invoke(function, event).await;
+        }
+        self.note_calls();
+        let changes = self.world.state().changes.split_off(changes);
+        let changes: Vec<_> = changes.iter().filter(|change| change.body["desiredCount"].is_null()).collect();
+        assert!(changes.is_empty(), "I2: a replay changes something: {changes:#?}");
+        assert_eq!((self.stands().0, self.stands().1), (before.0, before.1), "I2: a replay changes something");
+    }
+}
+
+/// What a message says of each outcome.
+fn headlines(state: &str) -> &'static [&'static str] {
+    match state {
+        "succeeded" => &[": live", ": went back, live", ": bad ", ": bad, not taken back"],
+        "failed" => {
+            &[": failed", ": not started", ": stopped by", ": not done in time", ": taken back", ": going back failed"]
+        }
+        "rolled_back" => &[": rolled back", ": taken back", ", not taken back"],
+        "superseded" => &[": superseded", ": going back was superseded"],
+        "skipped" => &[": not deployed", ": nothing to go back to"],
+        other => panic!("I4: {other} is no outcome"),
+    }
+}
