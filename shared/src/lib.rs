@@ -38,6 +38,7 @@ pub mod groups;
 pub mod http;
 pub mod image;
 pub mod lambda;
+mod lease;
 pub mod links;
 pub mod logs;
 pub mod manifest;

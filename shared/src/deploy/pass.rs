@@ -27,6 +27,7 @@ use crate::ecs::Service;
 use crate::error::Error;
 use crate::events::{ImageAction, ServiceRef};
 use crate::image::EcrRepository;
+use crate::lease::Start;
 use crate::record::store::{Guarding, Written};
 use crate::record::{self, History, LEASE, Origin, Record, ServiceItem, State, millis};
 use crate::revisions::Revisions;
@@ -242,7 +243,7 @@ impl Pass<'_> {
         }
         let changed_by_others = self.changed_by_others(seen, base).await?;
         let now = self.deployer.platform.now();
-        let record = Record { changed_by_others, ..self.intention(seen, plan, now) };
+        let mut record = Record { changed_by_others, ..self.intention(seen, plan, now) };
         let (written, findings) = join(Box::pin(self.intend(seen, &record, now)), Box::pin(checks())).await;
         if written? == Written::Outrun {
             return Ok(None);
@@ -253,11 +254,15 @@ impl Pass<'_> {
         };
         let effect = async {
             let revision = self.revisions.register(&base.arn, &plan.draft).await?;
-            let updated = self.deployer.ecs.start_deployment(&seen.service, &revision).await?;
-            Ok((revision, updated))
+            let start =
+                Start { service: &seen.service, revision: &revision, intention: &mut record, until: now + LEASE };
+            let Deployer { ecs, store, platform, .. } = self.deployer;
+            let started = Box::pin(start.call(ecs, store, platform)).await?;
+            Ok(started.map(|updated| (revision, updated)))
         };
         match effect.await {
-            Ok((revision, updated)) => {
+            Ok(None) => Ok(None),
+            Ok(Some((revision, updated))) => {
                 let notes = plan.notes.iter().cloned().chain(notes).collect();
                 let rolling = self.settle(seen, &record, &updated, Some(revision), notes).await?;
                 Ok(rolling.map(|rolling| made(Action::Deploy, "deploy", &rolling)))

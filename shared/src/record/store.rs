@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 pub use self::indexes::OpenRecord;
-use super::{Guard, History, Live, Record, ServiceItem, State};
+use super::{Guard, History, Live, Record, ServiceItem, State, millis};
 use crate::error::{Error, from_sdk};
 use crate::events::ServiceRef;
 
@@ -250,6 +250,29 @@ impl Store {
         let mut writes = self.settling(before, after)?;
         writes.push(self.put_record(then, Some(other))?);
         self.transact(writes, &before.service_ref()).await
+    }
+
+    /// Gives the intention `before` another lease, until `until`, if it is still the service's newest decision. Under a new
+    /// generation: whoever was about to take it over is refused. `None` where somebody has.
+    ///
+    /// # Errors
+    /// [`Error::Aws`].
+    pub async fn renew(&self, before: &Record, until: DateTime<Utc>) -> Result<Option<Record>, Error> {
+        let service = before.service_ref();
+        let after = Record { generation: before.generation + 1, version: before.version + 1, ..before.clone() };
+        let update = Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(key(partition(&service), SERVICE.into())))
+            .update_expression("SET generation = :next, lease_until = :until")
+            .condition_expression("generation = :ours")
+            .expression_attribute_values(":ours", number(before.generation))
+            .expression_attribute_values(":next", number(after.generation))
+            .expression_attribute_values(":until", number(millis(until)));
+        let writes = vec![
+            TransactWriteItem::builder().update(built(update.build())?).build(),
+            self.put_record(&after, Some(before))?,
+        ];
+        Ok((self.transact(writes, &service).await? == Written::Yes).then_some(after))
     }
 
     fn settling(&self, before: &Record, after: &Record) -> Result<Vec<TransactWriteItem>, Error> {

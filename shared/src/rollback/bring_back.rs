@@ -1,5 +1,6 @@
 //! Going back by a deployment of our own: a release that is proven good is deployed again.
 
+use chrono::{DateTime, Utc};
 use futures_util::future::join;
 
 use super::decide::{Hold, Plan};
@@ -10,6 +11,7 @@ use super::{Cause, Rollbacker, Seen, act};
 use crate::decision::{Action, Decision};
 use crate::ecs::Service;
 use crate::error::Error;
+use crate::lease::Start;
 use crate::record::store::{Guarding, Written};
 use crate::record::{Guard, History, LEASE, Record, Recovery, Remedy, ServiceItem, State, millis};
 use crate::revisions::Revisions;
@@ -23,6 +25,8 @@ struct Work {
     guard: Guard,
     /// The record of the deployment that brings a release back.
     intended: Record,
+    /// Until when it is ours.
+    until: DateTime<Utc>,
     /// The record of what is taken back, as it was written.
     bad: Record,
     rule: &'static str,
@@ -46,7 +50,7 @@ impl Rollbacker {
         if written? == Written::Outrun {
             return Ok(None);
         }
-        let work = Work { guard, intended, bad, rule: plan.fault.rule() };
+        let work = Work { guard, intended, until: now + LEASE, bad, rule: plan.fault.rule() };
         Box::pin(self.bring_back(seen, work, target.clone(), fitness?, others)).await
     }
 
@@ -60,7 +64,7 @@ impl Rollbacker {
             let is_recorded = seen.history.of_deployment(&primary.id).is_some();
             let is_ours = !is_recorded && self.runs(&primary.task_definition, left).await?;
             if is_ours {
-                let Some(intended) = self.take_over(seen, left).await? else { return Ok(None) };
+                let Some((intended, _)) = self.take_over(seen, left).await? else { return Ok(None) };
                 let work = (intended, bad.clone());
                 return Box::pin(self.settle(seen, work, &seen.service, &primary.task_definition)).await;
             }
@@ -80,18 +84,19 @@ impl Rollbacker {
         let guard = seen.history.guard.clone();
         let fitness = Box::pin(self.fitness(&seen.service, &guard, &target));
         let (intended, fitness) = join(Box::pin(self.take_over(seen, left)), fitness).await;
-        let Some(intended) = intended? else { return Ok(None) };
-        let work = Work { guard, intended, bad: bad.clone(), rule: "resume" };
+        let Some((intended, until)) = intended? else { return Ok(None) };
+        let work = Work { guard, intended, until, bad: bad.clone(), rule: "resume" };
         Box::pin(self.bring_back(seen, work, target, fitness?, &others)).await
     }
 
-    /// Takes an intention over that a dead handler has left, under a generation and a lease of our own. `None` where
-    /// another handler was faster.
-    async fn take_over(&self, seen: &Seen, left: &Record) -> Result<Option<Record>, Error> {
+    /// Takes an intention over that a dead handler has left, under a generation and a lease of our own, and says until when
+    /// that is. `None` where another handler was faster.
+    async fn take_over(&self, seen: &Seen, left: &Record) -> Result<Option<(Record, DateTime<Utc>)>, Error> {
+        let now = self.platform.now();
         let intended = Record { generation: seen.history.generation() + 1, ..changed(left) };
-        let item = leased(seen, &intended, self.platform.now());
+        let item = leased(seen, &intended, now);
         let written = self.store.write(&seen.history, &item, &[&intended], Guarding::Not).await?;
-        Ok((written == Written::Yes).then_some(intended))
+        Ok((written == Written::Yes).then_some((intended, now + LEASE)))
     }
 
     /// Deploys the release that was chosen, or the next best if that can't be brought back.
@@ -134,10 +139,10 @@ impl Rollbacker {
         let intended = Record { generation: next.generation, ..changed(&aimed(&work.intended, bad, target)) };
         let recovery = bad.recovery.clone().map(|recovery| aimed_at(recovery, target, passed));
         let bad = Record { recovery, ..changed(bad) };
-        let item =
-            ServiceItem { digest: intended.digest.clone(), lease_until: millis(self.platform.now() + LEASE), ..next };
+        let until = self.platform.now() + LEASE;
+        let item = ServiceItem { digest: intended.digest.clone(), lease_until: millis(until), ..next };
         let written = self.store.write(&history, &item, &[&intended, &bad], Guarding::Not).await?;
-        let work = Work { guard: work.guard.clone(), intended, bad, rule: work.rule };
+        let work = Work { guard: work.guard.clone(), intended, until, bad, rule: work.rule };
         Ok((written == Written::Yes).then_some(work))
     }
 
@@ -156,26 +161,30 @@ impl Rollbacker {
     }
 
     async fn deploy(&self, seen: &Seen, work: &Work, fit: &Fit) -> Result<Option<Decision>, Error> {
+        let mut intended = work.intended.clone();
         let effect = async {
             let revision = match &fit.draft {
                 // A handler that died may have registered it.
                 Some(draft) => Revisions::new(&self.ecs).register(&fit.revision.arn, draft).await?,
                 None => fit.revision.arn.clone(),
             };
-            let updated = self.ecs.start_deployment(&seen.service, &revision).await?;
-            Ok((revision, updated))
+            let start =
+                Start { service: &seen.service, revision: &revision, intention: &mut intended, until: work.until };
+            let started = Box::pin(start.call(&self.ecs, &self.store, &self.platform)).await?;
+            Ok(started.map(|updated| (revision, updated)))
         };
         match effect.await {
-            Ok((revision, updated)) => {
-                let notes = work.intended.notes.iter().chain(&fit.notes).cloned().collect();
-                let intended = Record { notes, ..work.intended.clone() };
+            Ok(None) => Ok(None),
+            Ok(Some((revision, updated))) => {
+                let notes = intended.notes.iter().chain(&fit.notes).cloned().collect();
+                let intended = Record { notes, ..intended };
                 let settled = Box::pin(self.settle(seen, (intended, work.bad.clone()), &updated, &revision)).await?;
                 Ok(settled.map(|it| Decision { rule: Some(work.rule), ..it }))
             }
             // The platform will try again, and whoever comes then finds the intention and its expired lease.
             Err(error) if Error::is_transient(&error) => Err(error),
             Err(error) => {
-                self.give_up(seen, &work.intended, State::Failed, &error.to_string()).await?;
+                self.give_up(seen, &intended, State::Failed, &error.to_string()).await?;
                 Err(error)
             }
         }

@@ -17,6 +17,7 @@ mod rollback;
 mod scale_cluster;
 mod scale_service;
 mod sinks;
+mod stalls;
 mod sweep;
 mod trace;
 
