@@ -316,7 +316,8 @@ fn is_transient(code: &str) -> bool {
 
 /// The Web API answers 200 with `ok: false` when it refuses; a webhook answers `ok`, or an error code with 4xx. Nothing
 /// else is repeated: who answers in Slack's place may name the URL, which is a secret.
-fn read_answer(Response { status, retry_after, body }: &Response) -> Answer<Value> {
+#[must_use]
+pub fn read_answer(Response { status, retry_after, body }: &Response) -> Answer<Value> {
     let text = || str::from_utf8(body).unwrap_or_default().trim();
     let refused = |code: &str| match code {
         code if !is_code(code) => Answer::Refused(format!("HTTP status {status}")),

@@ -95,7 +95,9 @@ impl Deployment {
 }
 
 impl Service {
-    pub(super) fn read(cluster: &str, answer: &Value) -> Option<Self> {
+    /// Reads one service of an answer of `DescribeServices`. `None` where it has no name.
+    #[must_use]
+    pub fn read(cluster: &str, answer: &Value) -> Option<Self> {
         let text = |key: &str| answer.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (arn, name) = (text("serviceArn"), text("serviceName"));
         let count = |key: &str| answer.get(key).and_then(Value::as_u64).and_then(|count| count.try_into().ok());
