@@ -91,6 +91,8 @@ impl Announcer {
         let changed_at = record.changed_at();
         // That it stays is news of its own: it may have been live for long.
         let at = record.recovery.as_ref().map_or(changed_at, |recovery| recovery.at.max(changed_at));
+        // What ECS takes up again ended long ago by its account, and people have just read that it goes on.
+        let at = at.max(record.detected_at);
         record.state.is_open() || self.platform.now() - at < NEWS_AGE_MAX
     }
 
@@ -297,7 +299,8 @@ mod tests {
     /// The test record, which came into `state` this long ago.
     fn since(state: State, ago: TimeDelta) -> Record {
         let at = announcer(true).platform.now() - ago;
-        Record { started_at: Some(at), finished_at: (!state.is_open()).then_some(at), ..record(state) }
+        let finished_at = (!state.is_open()).then_some(at);
+        Record { detected_at: at, started_at: Some(at), finished_at, ..record(state) }
     }
 
     #[tokio::test(start_paused = true)]
@@ -328,6 +331,15 @@ mod tests {
             let owes = |ago| announcer(true).owes(&since(state, ago));
             assert_eq!((owes(almost), owes(over)), (young, old), "{state:?}");
         }
+    }
+
+    /// Found by the simulation (seed 61): somebody stops a rollout, and ECS takes up a deployment that nobody had recorded.
+    /// People read that it rolls out; that it is live ECS dates by its first rollout.
+    #[tokio::test(start_paused = true)]
+    async fn what_ecs_takes_up_again_is_news_though_it_ended_long_ago() {
+        let taken_up = since(State::Succeeded, NEWS_AGE_MAX * 5);
+        let detected_at = announcer(true).platform.now() - TimeDelta::minutes(1);
+        assert_eq!(owed(&Record { detected_at, ..taken_up }), Sink::ALL);
     }
 
     #[tokio::test(start_paused = true)]
