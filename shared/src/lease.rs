@@ -34,8 +34,8 @@ pub(crate) struct Start<'a> {
 }
 
 impl Start<'_> {
-    /// `UpdateService` under a lease that lasts, a new one if need be. Returns the service. `None` where another handler was faster, or where ECS has not answered in time: whoever looks next sees what came
-    /// of it.
+    /// `UpdateService` under a lease that lasts, a new one if need be. Returns the service. `None` where another handler was
+    /// faster, or where ECS has not answered in time: whoever looks next sees what came of it.
     ///
     /// # Errors
     /// [`Error::Aws`]; [`Error::Answer`].

@@ -25,6 +25,10 @@ pub(crate) fn now() -> DateTime<Utc> {
     DateTime::from_timestamp(1_794_816_000, 0).unwrap_or_default()
 }
 
+fn repository() -> EcrRepository {
+    EcrRepository { account: "123456789012".into(), region: "eu-west-1".into(), name: "tides/web".into() }
+}
+
 fn tags(data: &[u8]) -> Vec<Tag> {
     let value = crate::json(data).unwrap_or_default();
     if let Some(read) = value.as_array() {
@@ -67,8 +71,7 @@ pub fn task_definition(data: &[u8]) {
     let _seen = (family_of(&read.arn), revision_name(&read.arn), read.is_inactive(), wanted(read.body()));
     assert_eq!(read.differences_from(&read), Vec::<String>::new(), "it differs from itself");
     let _seen = secrets_of(read.body());
-    let repository =
-        EcrRepository { account: "123456789012".into(), region: "eu-west-1".into(), name: "tides/web".into() };
+    let repository = repository();
     let _seen = (read.image_of(&repository), read.image_tag(&repository), read.again());
     let draft = read.with_image(&repository, DIGEST, "master");
 
@@ -155,8 +158,7 @@ pub fn ecs_service(data: &[u8]) {
     }
     let base =
         json!({"taskDefinition": {"taskDefinitionArn": "arn:aws:ecs:eu-west-1:123456789012:task-definition/web:7"}});
-    let repository =
-        EcrRepository { account: "123456789012".into(), region: "eu-west-1".into(), name: "tides/web".into() };
+    let repository = repository();
     if let Ok(base) = TaskDefinition::from_answer("DescribeTaskDefinition", "web:7", base) {
         let _seen = external(&service, &base, &repository, &History::default(), now);
     }

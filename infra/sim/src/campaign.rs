@@ -28,8 +28,6 @@ pub struct Summary {
     pub runs: u64,
     pub failures: Vec<Failure>,
     pub total: Report,
-    /// Hash of the hashes of all runs.
-    pub trace: u64,
 }
 
 thread_local! {

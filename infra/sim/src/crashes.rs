@@ -1,8 +1,8 @@
 //! Every point at which a handler can die: each scenario is played once undisturbed, and then once for each of its calls,
 //! killed just before and just after it. Whatever was killed, the end is that of the undisturbed run.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::campaign::{Failure, caught};
@@ -126,7 +126,7 @@ pub fn enumerate(scenario: &Scenario, step: usize, pairs: usize, threads: usize)
         kills.push(vec![(one, fate(&mut rng)), (one + other, fate(&mut rng))]);
     }
     let next = AtomicUsize::new(0);
-    let failures = Arc::new(Mutex::new(Vec::new()));
+    let failures = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
@@ -147,6 +147,6 @@ pub fn enumerate(scenario: &Scenario, step: usize, pairs: usize, threads: usize)
             });
         }
     });
-    let failures = failures.lock().unwrap().clone();
+    let failures = failures.into_inner().unwrap();
     Enumerated { name: scenario.name, calls, runs: kills.len(), failures }
 }

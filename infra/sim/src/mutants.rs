@@ -110,7 +110,7 @@ pub static MUTANTS: &[Mutant] = &[
     },
     Mutant {
         answer: |call, answer| {
-            for tag in tags(call, answer) {
+            for tag in tags(call, answer).into_iter().flatten() {
                 for (key, value) in [("key", "value"), ("Key", "Value")] {
                     if tag[key] == "tidegate:scale/max" {
                         tag[value] = json!("1000");
@@ -296,27 +296,20 @@ fn items<'a>(call: &Call, answer: &'a mut Value, by: &[&str]) -> Vec<&'a mut Val
     answer["Items"].as_array_mut().into_iter().flatten().collect()
 }
 
-/// All tags in an answer.
-fn tags<'a>(call: &Call, answer: &'a mut Value) -> Vec<&'a mut Value> {
+/// The tags in an answer, those of each resource together.
+fn tags<'a>(call: &Call, answer: &'a mut Value) -> Vec<&'a mut Vec<Value>> {
     let (list, name) = match call.operation.as_str() {
         "DescribeServices" => ("services", "tags"),
         "GetResources" => ("ResourceTagMappingList", "Tags"),
         _ => return Vec::new(),
     };
     let resources = answer[list].as_array_mut().into_iter().flatten();
-    resources.filter_map(|resource| resource.get_mut(name)?.as_array_mut()).flatten().collect()
+    resources.filter_map(|resource| resource.get_mut(name)?.as_array_mut()).collect()
 }
 
 fn without_tags(call: &Call, answer: &mut Value, is_it: fn(&str) -> bool) {
-    let (list, name) = match call.operation.as_str() {
-        "DescribeServices" => ("services", "tags"),
-        "GetResources" => ("ResourceTagMappingList", "Tags"),
-        _ => return,
-    };
-    for resource in answer[list].as_array_mut().into_iter().flatten() {
-        if let Some(tags) = resource.get_mut(name).and_then(Value::as_array_mut) {
-            tags.retain(|tag| !["key", "Key"].iter().any(|key| tag[key].as_str().is_some_and(is_it)));
-        }
+    for tags in tags(call, answer) {
+        tags.retain(|tag| !["key", "Key"].iter().any(|key| tag[key].as_str().is_some_and(is_it)));
     }
 }
 

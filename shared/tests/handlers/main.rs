@@ -20,7 +20,6 @@ mod sinks;
 mod stalls;
 mod sweep;
 mod trace;
-
 mod world_itself;
 
 use serde_json::{Value, json};

@@ -63,9 +63,7 @@ impl Case {
             let quarantine: Vec<String> =
                 guard["quarantine"].as_object().into_iter().flatten().map(|(digest, _)| digest.clone()).collect();
             for digest in quarantine {
-                let nature = self.natures.get(&digest).copied().unwrap_or(Nature::Good);
-                let is_good = nature == Nature::Good || (nature == Nature::TripsAlarm && service.alarm.is_none());
-                if !is_good {
+                if self.nature_of(&digest, &service) != Nature::Good {
                     continue;
                 }
                 let is_accused = self.accused.contains(&(id.clone(), digest.clone()));

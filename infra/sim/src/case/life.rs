@@ -44,10 +44,9 @@ impl Case {
         self.world.state().ecs.services[service]["deployments"][0].clone()
     }
 
-    /// How what runs there behaves. Whom no alarm watches, none can trip.
-    fn nature_of(&self, service: &Followed) -> Nature {
-        let running = digest_in(&self.world.state().ecs.running(&service.id()));
-        match self.natures.get(&running).copied().unwrap_or(Nature::Good) {
+    /// How an image behaves there. Whom no alarm watches, none can trip.
+    pub(super) fn nature_of(&self, digest: &str, service: &Followed) -> Nature {
+        match self.natures.get(digest).copied().unwrap_or(Nature::Good) {
             Nature::TripsAlarm if service.alarm.is_none() => Nature::Good,
             nature => nature,
         }
@@ -75,7 +74,7 @@ impl Case {
             }
             return;
         };
-        let nature = self.nature_of(service);
+        let nature = self.nature_of(&self.running(&id), service);
         // The tasks of before take their time to stop.
         if is_over && known.since + 20.0 < now {
             self.world.state().ecs.drain(&id);

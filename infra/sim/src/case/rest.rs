@@ -46,11 +46,7 @@ impl Case {
     fn check_service(&self, service: &Followed) {
         let id = service.id();
         let running = self.running(&id);
-        let is_good = |digest: &str| match self.natures.get(digest).copied().unwrap_or(Nature::Good) {
-            Nature::Good => true,
-            Nature::TripsAlarm => service.alarm.is_none(),
-            _ => false,
-        };
+        let is_good = |digest: &str| self.nature_of(digest, service) == Nature::Good;
         let Some((wanted, tag)) = self.selected(service) else { return };
         if !service.is_told_only && is_good(&wanted) {
             let records = self.story(&id);

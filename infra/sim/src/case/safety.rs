@@ -52,16 +52,19 @@ impl Case {
         assert!(!service.is_told_only, "{} is only told of: {change:?}", change.service);
         assert_eq!(change.guard["quarantine"].get(&digest), None, "I3: {digest} is in quarantine: {change:?}");
         assert_eq!(change.guard.get("held"), None, "I3: Tidegate has stopped here: {change:?}");
-        let held_since = self.held_since(&change.service);
-        assert!(held_since.is_none_or(|since| change.at < since + GRACE), "I1: {} is held: {change:?}", change.service);
+        let held_since = self.holds.get(&change.service);
+        assert!(
+            held_since.is_none_or(|since| change.at < *since + GRACE),
+            "I1: {} is held: {change:?}",
+            change.service
+        );
     }
 
     /// What is brought back was proven good; unless a person wants it so.
     fn check_target(&self, service: &Followed, digest: &str, change: &Change) {
-        let nature = self.natures.get(digest).copied().unwrap_or(Nature::Good);
-        let is_good = nature == Nature::Good || (nature == Nature::TripsAlarm && service.alarm.is_none());
+        let nature = self.nature_of(digest, service);
         let is_wanted = self.meddled.contains(&change.service);
-        assert!(is_good || is_wanted, "I3: {digest} comes back, which {nature:?}: {change:?}");
+        assert!(nature == Nature::Good || is_wanted, "I3: {digest} comes back, which {nature:?}: {change:?}");
     }
 
     /// What is undone was bad, or may seem so; whatever is good is newer.
@@ -69,8 +72,7 @@ impl Case {
         let service = self.followed(change);
         let running = change.before["deployments"][0]["taskDefinition"].as_str().unwrap();
         let digest = self.digest_of(running);
-        let nature = self.natures.get(&digest).copied().unwrap_or(Nature::Good);
-        let is_bad = nature != Nature::Good && (nature != Nature::TripsAlarm || service.alarm.is_some());
+        let is_bad = self.nature_of(&digest, &service) != Nature::Good;
         let is_accused = self.accused.contains(&(change.service.clone(), digest.clone()));
         let is_wanted = self.meddled.contains(&change.service);
         assert!(is_bad || is_accused || is_wanted, "I3: {digest} was undone, and it is good: {change:?}");
@@ -137,10 +139,6 @@ impl Case {
         let state = self.world.state();
         let revision = &state.ecs.families[family][number.parse::<usize>().unwrap() - 1]["taskDefinition"];
         digest_in(revision["containerDefinitions"][0]["image"].as_str().unwrap())
-    }
-
-    fn held_since(&self, service: &str) -> Option<Duration> {
-        self.holds.get(service).copied()
     }
 }
 

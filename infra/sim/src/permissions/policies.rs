@@ -126,11 +126,7 @@ fn request(needed: &Use) -> IAMRequest {
 /// The statement that there is with the template's parameters, if there is one.
 fn chosen<'a>(template: &Template, statement: &'a Value) -> Option<&'a Value> {
     match statement {
-        Value::Tagged(intrinsic) if intrinsic.tag == "If" => {
-            let branches = &intrinsic.value;
-            let branch = &branches[if template.holds(&string(&branches[0])) { 1 } else { 2 }];
-            chosen(template, branch)
-        }
+        Value::Tagged(intrinsic) if intrinsic.tag == "If" => chosen(template, template.branch(&intrinsic.value)),
         Value::Tagged(_) => template.resolve(statement).map(|_| panic!("{statement:?} is no statement")),
         plain => Some(plain),
     }
@@ -144,10 +140,7 @@ fn several(value: &Value) -> Vec<&Value> {
 fn resources(template: &Template, value: &Value) -> Vec<(String, String)> {
     match value {
         Value::Sequence(all) => all.iter().flat_map(|one| resources(template, one)).collect(),
-        Value::Tagged(intrinsic) if intrinsic.tag == "If" => {
-            let branches = &intrinsic.value;
-            resources(template, &branches[if template.holds(&string(&branches[0])) { 1 } else { 2 }])
-        }
+        Value::Tagged(intrinsic) if intrinsic.tag == "If" => resources(template, template.branch(&intrinsic.value)),
         Value::Tagged(intrinsic) if intrinsic.tag == "Split" => {
             let Value::Tagged(parameter) = &intrinsic.value[1] else { panic!("{value:?} is split") };
             let all = template.resolve(value).unwrap();

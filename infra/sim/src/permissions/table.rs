@@ -11,7 +11,7 @@ What each function may do, with every optional part of `template.yaml` turned on
 job of the functions in the simulation, and holds what they ask AWS for against their roles. Without any one of these lines
 something would be denied that is used.
 
-A resource is as the template has it; `…` is this account and Region. What is needed for is the statement of the role, with
+A resource is as the template has it; `…` is this account and Region. What it is needed for is the statement of the role, with
 what the template says of it.
 ";
 

@@ -95,7 +95,7 @@ impl Template {
             "!Ref" => Some(json!(self.reference(&string(value)))),
             "!GetAtt" => Some(json!(self.attribute(&string(value)))),
             "!Sub" => Some(json!(self.substituted(&string(value)))),
-            "!If" => self.resolve(&value[if self.holds(&string(&value[0])) { 1 } else { 2 }]),
+            "!If" => self.resolve(self.branch(value)),
             "!Split" => {
                 let (by, text) = (string(&value[0]), self.resolve(&value[1])?);
                 Some(text.as_str()?.split(&by).collect())
@@ -104,8 +104,13 @@ impl Template {
         }
     }
 
+    /// Which of the two values of an `!If` there is.
+    pub(super) fn branch<'a>(&self, parts: &'a Value) -> &'a Value {
+        &parts[if self.holds(&string(&parts[0])) { 1 } else { 2 }]
+    }
+
     /// Whether a condition holds.
-    pub(super) fn holds(&self, name: &str) -> bool {
+    fn holds(&self, name: &str) -> bool {
         fn truth(template: &Template, value: &Value) -> bool {
             let Value::Tagged(intrinsic) = value else { panic!("{value:?} is no condition") };
             let parts = intrinsic.value.as_sequence().unwrap();
