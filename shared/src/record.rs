@@ -433,6 +433,12 @@ impl Record {
         is_bad && self.ecs_deployment_id.is_some() && self.origin != Origin::Rollback
     }
 
+    /// Whether it has turned out bad and was left as it is, because there was nothing to bring back.
+    #[must_use]
+    pub fn is_left_bad(&self) -> bool {
+        self.has_gone_bad() || self.recovery.as_ref().is_some_and(|recovery| recovery.remedy == Remedy::Hold)
+    }
+
     /// Whether the deployment runs, or ran until another one was made: neither refused, nor gone back from.
     #[must_use]
     pub fn has_stayed(&self) -> bool {

@@ -265,14 +265,18 @@ impl Rollbacker {
 }
 
 fn decided(seen: &Seen, cause: Cause<'_>, now: DateTime<Utc>) -> Verdict {
-    decide(&Observed {
+    decide(&observed(seen, cause, now))
+}
+
+fn observed<'a>(seen: &'a Seen, cause: Cause<'a>, now: DateTime<Utc>) -> Observed<'a> {
+    Observed {
         asked: cause.asked,
         service: &seen.service,
         history: &seen.history,
         alarms: &seen.alarms,
         tasks: &seen.tasks,
         now,
-    })
+    }
 }
 
 /// The record of what runs, if it is rolled out or watched.

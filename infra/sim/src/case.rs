@@ -69,6 +69,8 @@ pub struct Case {
     alarms: BTreeMap<&'static str, f64>,
     /// Services, and digests that something was held against which was not their fault.
     accused: BTreeSet<(String, String)>,
+    /// Services whose alarm somebody has taken off.
+    silenced: BTreeSet<String>,
     /// Services that people have meddled with: what they have taken back is not held against Tidegate.
     meddled: BTreeSet<String>,
     /// Bounds of a service's tasks, and since when they hold, the newest last.
@@ -81,8 +83,10 @@ pub struct Case {
     completed: BTreeSet<String>,
     /// How many changes were judged already.
     judged: usize,
-    /// Records by id, as they were last.
-    records: BTreeMap<String, Value>,
+    /// How often the table had been written when the records were looked at last.
+    looked_at: u64,
+    /// Records by id, as they were last: state and version.
+    records: BTreeMap<String, (Value, Value)>,
     hasher: DefaultHasher,
     report: Report,
     digests: u64,
@@ -153,6 +157,12 @@ pub fn play_killed(plan: Plan, kills: Vec<(usize, Fate)>) -> Ending {
     })
 }
 
+/// Prints what happens, and when.
+#[expect(clippy::print_stdout, reason = "a person wants to see it")]
+fn tell(at: Duration, what: &str) {
+    println!("{:>10.3} {what}", at.as_secs_f64());
+}
+
 /// A digest that is like no other.
 fn digest(number: u64) -> String {
     format!("sha256:{number:064x}")
@@ -176,6 +186,7 @@ impl Case {
             rollouts: BTreeMap::new(),
             alarms: BTreeMap::new(),
             accused: BTreeSet::new(),
+            silenced: BTreeSet::new(),
             meddled: BTreeSet::new(),
             bounds: BTreeMap::new(),
             holds: BTreeMap::new(),
@@ -183,6 +194,7 @@ impl Case {
             completed: BTreeSet::new(),
             kills: None,
             judged: 0,
+            looked_at: 0,
             records: BTreeMap::new(),
             hasher: DefaultHasher::new(),
             report: Report::default(),
@@ -249,7 +261,7 @@ impl Case {
         if service.is_told_only {
             tags.push(("tidegate:mode".into(), "notify".into()));
         }
-        if let Some(alarm) = service.alarm {
+        if let Some(alarm) = service.alarm.filter(|_| !self.silenced.contains(&service.id())) {
             tags.push((format!("tidegate:rollback-on/{alarm}"), "yes".into()));
         }
         if let Some(reason) = hold {
@@ -266,7 +278,7 @@ impl Case {
 
     /// The disturbed time.
     async fn chaos(&mut self) {
-        self.world.state().remember();
+        self.remember();
         let rng = self.rng.fork();
         match self.kills.take() {
             Some(kills) => self.world.fates(faults::kills(kills)),
@@ -312,8 +324,15 @@ impl Case {
         self.live();
         self.bus.schedules(&self.world);
         self.check_safety();
-        self.world.state().remember();
+        self.remember();
         tokio::time::sleep(TICK).await;
+    }
+
+    /// What ECS tells whoever hears stale answers.
+    fn remember(&self) {
+        if self.plan.faults.stale > 0 {
+            self.world.state().remember();
+        }
     }
 
     /// Takes note of the calls since the last time.
@@ -322,9 +341,12 @@ impl Case {
         self.report.calls += calls.len() as u64;
         for call in calls {
             (call.by, &call.operation, call.at).hash(&mut self.hasher);
+            if self.plan.is_told {
+                tell(call.at, &format!("{} calls {} {}", call.by, call.operation, call.body));
+            }
             // The SDK puts the attributes of a message into no order.
             if call.operation != "Publish" {
-                call.body.to_string().hash(&mut self.hasher);
+                call.body.hash(&mut self.hasher);
             }
         }
     }

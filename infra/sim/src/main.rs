@@ -11,11 +11,16 @@ use sim::crashes::{self, SCENARIOS};
 use sim::mutants::MUTANTS;
 use sim::plan::Plan;
 
+/// A third of a run is allocation.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const HELP: &str = "\
 Plays Tidegate's handlers in a simulated AWS, one scenario for each seed, and checks the invariants.
 
     cargo run -p sim --profile sim -- [--from SEED] [--seeds N] [--minutes M] [--threads T]
     cargo run -p sim --profile sim -- --seed SEED       play one scenario again, and say how it went
+    cargo run -p sim --profile sim -- --tell SEED       and print every deed, event and call of it
     cargo run -p sim --profile sim -- --mutants N       which seed of N catches each deliberate bug, and how
     cargo run -p sim --profile sim -- --crashes STEP    kill handlers before and after every STEPth call of each story
 ";
@@ -26,13 +31,22 @@ struct Options {
     minutes: u64,
     threads: usize,
     seed: Option<u64>,
+    is_told: bool,
     mutants: Option<u64>,
     crashes: Option<u64>,
 }
 
 fn options() -> Result<Options, String> {
-    let mut options =
-        Options { from: 0, seeds: 1000, minutes: 600, threads: 2, seed: None, mutants: None, crashes: None };
+    let mut options = Options {
+        from: 0,
+        seeds: 1000,
+        minutes: 600,
+        threads: 2,
+        seed: None,
+        is_told: false,
+        mutants: None,
+        crashes: None,
+    };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
         if name == "--help" {
@@ -46,6 +60,7 @@ fn options() -> Result<Options, String> {
             "--minutes" => options.minutes = number,
             "--threads" => options.threads = usize::try_from(number).unwrap_or(1),
             "--seed" => options.seed = Some(number),
+            "--tell" => (options.seed, options.is_told) = (Some(number), true),
             "--crashes" => options.crashes = Some(number),
             "--mutants" => options.mutants = Some(number),
             _ => return Err(format!("there is no option {name}\n\n{HELP}")),
@@ -63,7 +78,7 @@ fn main() -> ExitCode {
         }
     };
     if let Some(seed) = options.seed {
-        println!("{:#?}", case::play(Plan::of(seed)));
+        println!("{:#?}", case::play(Plan { is_told: options.is_told, ..Plan::of(seed) }));
         return ExitCode::SUCCESS;
     }
     campaign::keep_panics();

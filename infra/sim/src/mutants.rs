@@ -249,6 +249,62 @@ pub static MUTANTS: &[Mutant] = &[
         },
         ..mutant("deadline-forgotten", "a rollout that never ends is waited for for ever")
     },
+    Mutant {
+        answer: |call, answer| {
+            if call.operation == "DescribeServices" && call.by == "scale-service" {
+                for service in answer["services"].as_array_mut().into_iter().flatten() {
+                    if let Some(deployments) = service["deployments"].as_array_mut() {
+                        deployments.truncate(1);
+                        deployments[0]["rolloutState"] = json!("COMPLETED");
+                    }
+                }
+            }
+        },
+        needs: |plan| {
+            queues(plan);
+            plan.natures = vec![Nature::NeverReady];
+            plan.pause = 30;
+        },
+        ..mutant("scales-in-a-rollout", "tasks are taken away while a rollout is going on")
+    },
+    Mutant {
+        answer: |call, answer| {
+            if call.operation == "DescribeServices" && call.by == "rollback" {
+                for service in answer["services"].as_array_mut().into_iter().flatten() {
+                    if let Some(deployments) = service["deployments"].as_array_mut().filter(|all| all.len() > 1) {
+                        deployments.remove(0);
+                        deployments[0]["status"] = json!("PRIMARY");
+                    }
+                }
+            }
+        },
+        needs: |plan| {
+            bad_images(plan);
+            plan.pause = 20;
+        },
+        ..mutant("newer-undone", "what has gone bad is taken back although something newer has replaced it")
+    },
+    Mutant {
+        answer: |call, answer| {
+            let is_sweep = call.body["TagFilters"].as_array().is_none_or(Vec::is_empty);
+            if call.operation == "GetResources" && call.by == "deploy" && is_sweep {
+                answer["ResourceTagMappingList"] = json!([]);
+            }
+        },
+        needs: |plan| plan.delivery.lost = 50,
+        ..mutant("sweep-blind", "a push whose event was lost is never found")
+    },
+    Mutant {
+        request: |call| {
+            let is_release = puts(call, "deploy", "GUARD").next().is_some();
+            if is_release { Verdict::Pretend(json!({})) } else { Verdict::Go }
+        },
+        needs: |plan| {
+            bad_images(plan);
+            plan.deeds = vec![Deed::FlapAlarm];
+        },
+        ..mutant("release-ignored", "what a person releases from quarantine stays out")
+    },
 ];
 
 fn restless(plan: &mut Plan) {

@@ -27,6 +27,8 @@ pub struct Plan {
     pub has_hosts: bool,
     /// What happens when, in place of what the seed would decide.
     pub script: Option<Script>,
+    /// Whether it is printed what happens, line by line.
+    pub is_told: bool,
 }
 
 /// Deeds, each so many seconds after the beginning, in this order.
@@ -179,6 +181,7 @@ impl Plan {
             pause: [30, 90, 200][rng.usize(0..3)],
             has_hosts: rng.u32(0..6) == 0,
             script: None,
+            is_told: false,
         }
     }
 

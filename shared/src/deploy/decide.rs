@@ -167,7 +167,9 @@ fn judge(seen: &Observed<'_>) -> Result<Verdict, Skip> {
     if service.is_rolling_back() {
         return Err(Skip::RollingBack);
     }
-    if !seen.alarms.firing.is_empty() {
+    // What runs may have set it off, and nothing could be brought back in its place: only a fix helps.
+    let runs_bad = history.of_deployment(&primary.id).is_some_and(Record::is_left_bad);
+    if !seen.alarms.firing.is_empty() && !runs_bad {
         return Err(Skip::AlarmFiring(seen.alarms.firing.iter().cloned().collect()));
     }
     if let Some(size) = draft.excess_size() {
@@ -270,7 +272,10 @@ fn has_gone_back(seen: &Observed<'_>, last: &Record) -> bool {
 fn notes_on(alarms: &AlarmStates) -> Vec<String> {
     let missing = alarms.missing.iter().map(|name| format!("alarm {name}: it does not exist, so it watches nothing"));
     let unknown = alarms.unknown.iter().map(|why| format!("alarms: not checked, because {why}"));
-    missing.chain(unknown).collect()
+    let firing = alarms.firing.iter().map(|name| {
+        format!("alarm {name}: it is in ALARM, and what runs has gone bad; it does not watch this deployment")
+    });
+    missing.chain(unknown).chain(firing).collect()
 }
 
 #[cfg(test)]

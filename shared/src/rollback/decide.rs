@@ -222,16 +222,16 @@ fn fault(seen: &Observed<'_>, bad: &Record, primary: &Deployment) -> Result<Faul
                 return Ok(Fault::Failed(reason.unwrap_or_else(|| "ECS reports the deployment as failed".into())));
             }
             let has_breaker = seen.service.has_circuit_breaker();
-            let tasks = || tasks(seen, primary, bad.started_at?, seen.now).filter(|_| !has_breaker);
+            let tasks = || tasks(seen, &primary.id, bad.started_at?, seen.now).filter(|_| !has_breaker);
             alarms(seen, bad).or_else(tasks).or_else(|| overdue(bad, seen.now)).ok_or(Leave::Rolling)
         }
         State::Succeeded => match bad.bake_until {
-            Some(until) if bad.baked_at.is_none() => {
-                alarms(seen, bad).or_else(|| tasks(seen, primary, bad.live_at?, until)).ok_or(match seen.now <= until {
+            Some(until) if bad.baked_at.is_none() => alarms(seen, bad)
+                .or_else(|| tasks(seen, &primary.id, bad.live_at?, until))
+                .ok_or(match seen.now <= until {
                     true => Leave::Baking(until),
                     false => Leave::Live,
-                })
-            }
+                }),
             _ => Err(Leave::Live),
         },
         State::Failed if bad.undone_by.is_none() => Ok(Fault::Failed(bad.reason.clone())),
@@ -256,10 +256,18 @@ fn alarms(seen: &Observed<'_>, bad: &Record) -> Option<Fault> {
     (!names.is_empty()).then_some(Fault::Alarms(names))
 }
 
-/// The tasks of the deployment that have failed in this time, where they are too many.
-fn tasks(seen: &Observed<'_>, primary: &Deployment, from: DateTime<Utc>, until: DateTime<Utc>) -> Option<Fault> {
-    let (failed, what) = failed_tasks(seen.tasks, &primary.id, from, until)?;
-    (failed >= too_many(primary.desired_count)).then_some(Fault::Tasks { failed, what })
+/// The tasks of the deployment `id` that have failed in this time, where they are too many.
+fn tasks(seen: &Observed<'_>, id: &str, from: DateTime<Utc>, until: DateTime<Utc>) -> Option<Fault> {
+    let (failed, what) = failed_tasks(seen.tasks, id, from, until)?;
+    let size = seen.service.primary().map_or(0, |primary| primary.desired_count);
+    (failed >= too_many(size)).then_some(Fault::Tasks { failed, what })
+}
+
+/// What speaks against a release whose bake time was over while something newer took its place: from then on nobody has
+/// judged it, though it ran.
+pub(super) fn speaks_against(seen: &Observed<'_>, replaced: &Record) -> Option<Fault> {
+    let (id, live, until) = (replaced.ecs_deployment_id.as_deref()?, replaced.live_at?, replaced.bake_until?);
+    alarms(seen, replaced).or_else(|| tasks(seen, id, live, until))
 }
 
 /// Without a circuit breaker ECS tries for ever, and never says that a deployment has failed.

@@ -171,10 +171,17 @@ fn alarm(world: &World) -> Value {
     })
 }
 
+/// A task of this deployment fails: its ARN.
+fn fails_of(world: &World, deployment: &str) -> String {
+    let failed = json!({
+        "startedBy": deployment, "containers": [{"name": "web", "exitCode": 1, "lastStatus": "STOPPED"}],
+    });
+    world.state().ecs.stop_task(WEB, &failed)
+}
+
 /// A task of what runs fails: its event.
 fn task_fails(world: &World) -> Value {
-    let failed = json!({"containers": [{"name": "web", "exitCode": 1, "lastStatus": "STOPPED"}]});
-    let arn = world.state().ecs.stop_task(WEB, &failed);
+    let arn = fails_of(world, &primary(world));
     let mut task = world.state().ecs.tasks[WEB].iter().find(|task| task["taskArn"] == *arn).unwrap().clone();
     task["stoppedAt"] = json!(now(world));
     json!({

@@ -8,9 +8,10 @@ use fastrand::Rng;
 use serde_json::{Value, json};
 use tokio::task::{JoinHandle, spawn_local};
 
+use super::tell;
 use crate::plan::{Delivery, Plan};
-use crate::world::World;
 use crate::world::fleet::sweep;
+use crate::world::{WarmInstances, World};
 
 /// The functions, and how many seconds lie between two rounds of their schedules.
 const SCHEDULES: [(&str, u64); 5] =
@@ -20,12 +21,14 @@ const SCHEDULES: [(&str, u64); 5] =
 pub(super) struct Bus {
     rng: Rng,
     delivery: Delivery,
+    is_told: bool,
     /// Every event that EventBridge was given, with its function.
     pub(super) sent: Vec<(&'static str, Value)>,
     deliveries: Vec<JoinHandle<()>>,
     /// Invocations whose last try failed: Lambda keeps the event in the rejects queue.
     kept: Rc<Cell<u64>>,
     invocations: Rc<Cell<u64>>,
+    instances: WarmInstances,
     /// When the next round of each schedule is due.
     due: Vec<(&'static str, u64, Duration)>,
     pub(super) lost: u64,
@@ -45,10 +48,12 @@ impl Bus {
         Self {
             rng,
             delivery: plan.delivery,
+            is_told: plan.is_told,
             sent: Vec::new(),
             deliveries: Vec::new(),
             kept: Rc::default(),
             invocations: Rc::default(),
+            instances: WarmInstances::default(),
             due,
             lost: 0,
             repeated: 0,
@@ -58,6 +63,9 @@ impl Bus {
     /// EventBridge gets an event. False if it is lost.
     pub(super) fn send(&mut self, world: &World, function: &'static str, event: &Value) -> bool {
         self.sent.push((function, event.clone()));
+        if self.is_told {
+            tell(world.age(), &format!("for {function}: {event}"));
+        }
         if self.rng.u32(0..100) < self.delivery.lost {
             self.lost += 1;
             // What people ask for and nobody hears is as if they had not asked.
@@ -78,13 +86,14 @@ impl Bus {
 
     /// Invokes a function asynchronously, as Lambda does: twice again after an error, and then the event is kept.
     fn deliver(&mut self, world: &World, function: &'static str, event: Value, after: Duration) {
-        let (world, kept, invocations) = (world.clone(), self.kept.clone(), self.invocations.clone());
+        let (world, instances) = (world.clone(), self.instances.clone());
+        let (kept, invocations) = (self.kept.clone(), self.invocations.clone());
         self.deliveries.push(spawn_local(async move {
             tokio::time::sleep(after).await;
             for minutes in [0, 1, 2] {
                 tokio::time::sleep(Duration::from_secs(60 * minutes)).await;
                 invocations.set(invocations.get() + 1);
-                if let Some(Ok(_)) = world.invoke(function, &event).await {
+                if let Some(Ok(_)) = world.invoke_warm(function, &event, &instances).await {
                     return;
                 }
             }
@@ -122,13 +131,14 @@ impl Bus {
         self.delivery = Delivery::default();
     }
 
-    /// Waits until every delivery has ended.
-    pub(super) async fn drain(&mut self) {
-        for delivery in std::mem::take(&mut self.deliveries) {
-            if let Err(error) = delivery.await {
-                std::panic::resume_unwind(error.into_panic());
-            }
-        }
+    /// What is on its way by now.
+    pub(super) fn on_their_way(&mut self) -> Vec<JoinHandle<()>> {
+        std::mem::take(&mut self.deliveries)
+    }
+
+    /// Invokes a function once, and not again if it fails.
+    pub(super) async fn invoke(&self, world: &World, function: &'static str, event: &Value) {
+        let _rejected = world.invoke_warm(function, event, &self.instances).await;
     }
 
     /// How many events Lambda has kept in the rejects queue, because no try went well.

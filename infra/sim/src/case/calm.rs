@@ -6,13 +6,15 @@ use serde_json::{Value, json};
 
 use super::Case;
 use crate::events;
-use crate::plan::Nature;
+use crate::plan::{Followed, Nature};
 use crate::world::fleet::sweep;
 
 /// How many seconds are let pass before it is looked whether anything still changes.
 const ROUND: u64 = 150;
 /// A rollout that nothing helps takes its deadline, and what follows it its bake time.
 const ROUNDS: u32 = 40;
+/// After so many people look themselves why an image is kept away.
+const PATIENCE: u32 = 6;
 
 impl Case {
     /// Waits until nothing changes any more.
@@ -21,7 +23,7 @@ impl Case {
         self.bus.calm();
         let mut before = None;
         for round in 0..ROUNDS {
-            self.mend();
+            self.mend(round);
             for function in ["deploy", "notify", "rollback"] {
                 self.bus.send(&self.world, function, &sweep());
             }
@@ -29,21 +31,42 @@ impl Case {
             while self.world.age().as_secs() < until {
                 self.pass().await;
             }
-            self.bus.drain().await;
+            self.arrive().await;
             let now = self.stands();
             if round > 0 && before.as_ref() == Some(&now) && self.unfinished().is_empty() {
                 return;
             }
             before = Some(now);
         }
-        panic!("I6: it never comes to rest: {:#?}", self.unfinished());
+        let stories: Vec<_> =
+            self.plan.services.iter().map(|service| (service.id(), self.story(&service.id()))).collect();
+        panic!("I6: it never comes to rest: {:#?}: {stories:#?}", self.unfinished());
+    }
+
+    /// Lets everything arrive that is on its way.
+    async fn arrive(&mut self) {
+        let deliveries = self.bus.on_their_way();
+        while deliveries.iter().any(|delivery| !delivery.is_finished()) {
+            self.pass().await;
+        }
+        for delivery in deliveries {
+            if let Err(error) = delivery.await {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
     }
 
     /// What keeps good images away for reasons that people have to judge, they judge.
-    fn mend(&mut self) {
+    fn mend(&mut self, round: u32) {
         for service in self.plan.services.clone().into_iter().filter(|service| service.is_followed) {
             let id = service.id();
             if self.holds.remove(&id).is_some() {
+                self.tag(&service, None);
+                let event = events::tags(&self.world, &id);
+                self.bus.send(&self.world, "deploy", &event);
+            }
+            if round >= PATIENCE && self.needs_silence(&service) {
+                self.silenced.insert(id.clone());
                 self.tag(&service, None);
                 let event = events::tags(&self.world, &id);
                 self.bus.send(&self.world, "deploy", &event);
@@ -75,6 +98,16 @@ impl Case {
         }
     }
 
+    /// Whether what runs keeps an alarm on, and that keeps the image away that would help: then its owner takes the alarm
+    /// off the service, as the reason says.
+    fn needs_silence(&self, service: &Followed) -> bool {
+        let Some(alarm) = service.alarm else { return false };
+        let is_helped = |(wanted, _): (String, String)| self.nature_of(&wanted, service) == Nature::Good;
+        let is_on = self.world.state().alarms[alarm] == "ALARM";
+        let is_bad = self.nature_of(&self.running(&service.id()), service) == Nature::TripsAlarm;
+        is_on && is_bad && self.selected(service).is_some_and(is_helped)
+    }
+
     /// Whether the PRIMARY deployment of a service is not ours.
     pub(super) fn is_by_hand(&self, service: &str) -> bool {
         let state = self.world.state();
@@ -94,9 +127,12 @@ impl Case {
         unfinished.extend(rolling.map(|(id, service)| json!({"rolling": id, "deployment": service["deployments"][0]})));
         drop(state);
         // What somebody has deployed by hand is theirs to end, if ECS can't.
+        // What has gone bad and can't be taken back stays as it is, for people to see to.
+        let is_told = |it: &Value| it["rolling"].as_str().is_some_and(|id| self.is_told(id, &it["deployment"]["id"]));
         unfinished.retain(|it| {
             let of = it["rolling"].as_str().or_else(|| it["pk"].as_str()?.strip_prefix("SERVICE#")).unwrap_or_default();
-            it.get("open").is_some() || !self.is_by_hand(of)
+            let is_open = it.get("open").is_some() && it["origin"] != "external";
+            is_open || !self.is_by_hand(of) && !is_told(it)
         });
         if self.plan.has_hosts {
             unfinished.extend(self.draining());

@@ -24,6 +24,8 @@ pub(super) struct Rollout {
     takes: f64,
     /// When its next task fails, if they do.
     next_failure: f64,
+    /// When the next task fails of what it replaces, if they do.
+    next_replaced_failure: f64,
     failed: u64,
 }
 
@@ -65,7 +67,9 @@ impl Case {
                 is_over,
                 since: now,
                 takes: self.rng.u64(15..150) as f64,
-                next_failure: now + self.rng.u64(5..60) as f64,
+                // What is to be found out in the shortest of bake times has to begin soon.
+                next_failure: now + self.rng.u64(5..20) as f64,
+                next_replaced_failure: now,
                 failed: 0,
             };
             self.rollouts.insert(id.clone(), rollout);
@@ -78,6 +82,9 @@ impl Case {
         // The tasks of before take their time to stop.
         if is_over && known.since + 20.0 < now {
             self.world.state().ecs.drain(&id);
+        }
+        if !is_over {
+            self.fail_replaced(service, &deployment, &known);
         }
         match (is_over, nature) {
             (false, Nature::Good | Nature::FailsLater | Nature::TripsAlarm) if known.since + known.takes < now => {
@@ -92,12 +99,7 @@ impl Case {
                 }
             }
             (true, Nature::TripsAlarm) if known.next_failure <= now => {
-                let alarm = service.alarm.unwrap();
-                let is_on = self.world.state().alarms[alarm] == "ALARM";
-                self.alarms.insert(alarm, now + 40.0);
-                if !is_on {
-                    self.go_off(service, alarm);
-                }
+                self.trip(service);
             }
             _ => {}
         }
@@ -137,16 +139,44 @@ impl Case {
         self.tell_deployment(&id, "SERVICE_DEPLOYMENT_FAILED", deployment);
     }
 
+    /// What is live and bad goes on being bad while something newer takes its place.
+    fn fail_replaced(&mut self, service: &Followed, primary: &str, known: &Rollout) {
+        let id = service.id();
+        let deployments = self.world.state().ecs.services[&id]["deployments"].clone();
+        let deployments = deployments.as_array().unwrap();
+        let live = deployments.iter().find(|other| other["id"] != primary && other["rolloutState"] == "COMPLETED");
+        let Some(live) = live.filter(|_| known.next_replaced_failure <= self.world.seconds()) else { return };
+        let digest = self.digest_of(live["taskDefinition"].as_str().unwrap());
+        let nature = self.nature_of(&digest, service);
+        if nature == Nature::TripsAlarm {
+            return self.trip(service);
+        }
+        if nature != Nature::FailsLater {
+            return;
+        }
+        let next = self.world.seconds() + self.rng.u64(5..30) as f64;
+        self.rollouts.get_mut(&id).unwrap().next_replaced_failure = next;
+        for _ in 0..live["desiredCount"].as_u64().unwrap_or_default().div_ceil(2) {
+            self.stop_task(service, live);
+        }
+    }
+
     /// A task of what is PRIMARY exits.
     fn fail_task(&mut self, service: &Followed) {
         let id = service.id();
-        let next = self.world.seconds() + self.rng.u64(5..40) as f64;
+        let next = self.world.seconds() + self.rng.u64(5..30) as f64;
         if let Some(rollout) = self.rollouts.get_mut(&id) {
             rollout.next_failure = next;
         }
         let primary = self.primary(&id);
+        self.stop_task(service, &primary);
+    }
+
+    /// A task of a deployment exits.
+    fn stop_task(&mut self, service: &Followed, deployment: &Value) {
+        let id = service.id();
         let extra = json!({
-            "startedBy": primary["id"], "taskDefinitionArn": primary["taskDefinition"],
+            "startedBy": deployment["id"], "taskDefinitionArn": deployment["taskDefinition"],
             "containers": [{"name": "web", "exitCode": 1, "lastStatus": "STOPPED"}],
         });
         let mut state = self.world.state();
@@ -155,6 +185,16 @@ impl Case {
         drop(state);
         let event = events::task(&self.world, &task);
         self.bus.send(&self.world, "rollback", &event);
+    }
+
+    /// The alarm of a service is on, for a while at least.
+    fn trip(&mut self, service: &Followed) {
+        let alarm = service.alarm.unwrap();
+        let is_on = self.world.state().alarms[alarm] == "ALARM";
+        self.alarms.insert(alarm, self.world.seconds() + 40.0);
+        if !is_on {
+            self.go_off(service, alarm);
+        }
     }
 
     /// An alarm goes from OK to ALARM. What is PRIMARY then may be blamed for it, whether it has done it or not.

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Case, digest, digest_in};
+use super::{Case, digest, digest_in, tell};
 use crate::events;
 use crate::plan::{Deed, Followed, Nature};
 use crate::world::HOST;
@@ -12,6 +12,9 @@ impl Case {
     /// Somebody does something.
     pub(super) fn act(&mut self, deed: Deed) {
         *self.report.deeds.entry(format!("{deed:?}")).or_default() += 1;
+        if self.plan.is_told {
+            tell(self.world.age(), &format!("somebody: {deed:?}"));
+        }
         match deed {
             Deed::Push => {
                 let is_good = self.plan.natures.is_empty() || self.rng.u32(0..3) > 0;

@@ -24,7 +24,7 @@ impl Case {
     }
 
     /// The digest that a policy selects, worked out from what ECR holds and nothing of ours.
-    fn selected(&self, service: &Followed) -> Option<(String, String)> {
+    pub(super) fn selected(&self, service: &Followed) -> Option<(String, String)> {
         let state = self.world.state();
         let images = state.ecr.repositories[service.repository].values();
         let tagged: Vec<_> = images.flat_map(|image| image.tags.iter().map(move |tag| (image, tag))).collect();
@@ -54,15 +54,18 @@ impl Case {
         }
         let is_ours = !self.is_by_hand(&id);
         if is_ours {
-            assert!(is_good(&running) || self.is_told(&id), "I1: {id} runs {running}: {:#?}", self.story(&id));
+            let primary = self.world.state().ecs.services[&id]["deployments"][0].clone();
+            let is_fine = is_good(&running) || self.is_told(&id, &primary["id"]);
+            assert!(is_fine, "I1: {id} runs {running}: {service:?} {primary} {:#?}", self.story(&id));
         }
     }
 
-    /// Whether people were told that something bad stays, because there is nothing to go back to.
-    fn is_told(&self, service: &str) -> bool {
+    /// Whether people were told that this deployment has gone bad and stays, because there is nothing to go back to.
+    pub(super) fn is_told(&self, service: &str, deployment: &Value) -> bool {
         let records = self.world.state().table.items("DEPLOYMENT#");
         let of_service = records.iter().filter(|record| record["pk"] == format!("SERVICE#{service}"));
-        of_service.filter_map(|record| record.get("recovery")).any(|recovery| !recovery.is_null())
+        let mut of_deployment = of_service.filter(|record| record["ecs_deployment_id"] == *deployment);
+        of_deployment.any(|record| record.get("recovery").is_some_and(|recovery| !recovery.is_null()))
     }
 
     /// What must be the same however it came about: what runs, which outcomes there are, and what people see last.
@@ -164,11 +167,13 @@ impl Case {
         let before = self.stands();
         let changes = self.world.state().changes.len();
         let sent = std::mem::take(&mut self.bus.sent);
-        // What people ask for again, they want again.
-        let is_asked = |event: &Value| event["source"] == "tidegate" && event["detail-type"] == "Release";
+        // What people ask for again, they want again. A rollback is acted on once; but a handler may have died over it.
+        let asked: &[&str] = if self.plan.faults.killed > 0 { &["Release", "Rollback"] } else { &["Release"] };
+        let is_asked =
+            |event: &Value| event["source"] == "tidegate" && asked.iter().any(|asked| event["detail-type"] == *asked);
         for (function, event) in sent.iter().filter(|(_, event)| !is_asked(event)) {
             self.report.checks += 1;
-            let _rejected = self.world.invoke(function, event).await;
+            self.bus.invoke(&self.world, function, event).await;
         }
         self.note_calls();
         let changes = self.world.state().changes.split_off(changes);

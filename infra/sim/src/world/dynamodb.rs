@@ -19,6 +19,8 @@ type Key = (String, String);
 #[derive(Debug, Clone)]
 pub struct Table {
     items: BTreeMap<Key, Item>,
+    /// How often something was written.
+    pub writes: u64,
     /// How many keys a `BatchGetItem` answers; the rest is left unprocessed.
     pub answered_at_once: Option<usize>,
     /// How many items a page of a `Query` holds at most, whatever its limit: as if they were large.
@@ -32,6 +34,7 @@ impl Default for Table {
     fn default() -> Self {
         Self {
             items: BTreeMap::new(),
+            writes: 0,
             answered_at_once: None,
             page_max: None,
             indexes: INDEXES.to_vec(),
@@ -62,6 +65,7 @@ impl Table {
 
     /// Somebody has deleted an item.
     pub fn remove(&mut self, partition_key: &str, sort_key: &str) {
+        self.writes += 1;
         self.items.remove(&(partition_key.to_owned(), sort_key.to_owned())).unwrap();
     }
 
@@ -157,6 +161,7 @@ impl Table {
     }
 
     fn put(&mut self, write: &Value) {
+        self.writes += 1;
         self.items.insert(key(&write["Item"]), write["Item"].as_object().unwrap().clone());
     }
 
@@ -172,6 +177,7 @@ impl Table {
     }
 
     fn update(&mut self, write: &Value, changes: Vec<Change>) -> Item {
+        self.writes += 1;
         let item = self.items.entry(key(&write["Key"])).or_insert_with(|| write["Key"].as_object().unwrap().clone());
         for (name, value) in changes {
             match value {

@@ -36,6 +36,8 @@ pub struct Ecs {
     pub capacity_providers: Vec<Value>,
     /// ARNs of the tasks that protect themselves from scale-in.
     pub protected: BTreeSet<String>,
+    /// Ids of the deployments that ECS has gone back to: they had completed before.
+    steady: BTreeSet<String>,
     clusters: BTreeSet<String>,
     deployments: u64,
     start: tokio::time::Instant,
@@ -55,6 +57,7 @@ impl Default for Ecs {
             container_instances: BTreeMap::new(),
             capacity_providers: Vec::new(),
             protected: BTreeSet::new(),
+            steady: BTreeSet::new(),
             clusters: BTreeSet::new(),
             deployments: 0,
             start: tokio::time::Instant::now(),
@@ -203,17 +206,19 @@ impl Ecs {
         let revision = before["taskDefinition"].as_str().unwrap().to_owned();
         let id = before["id"].as_str().unwrap().to_owned();
         deployments.insert(0, before);
+        self.steady.insert(id.clone());
         self.roll_service_deployment_back(service, &id, reason, breaks);
         self.turns.push(Turn { service: service.into(), revision, by: By::Rollback });
     }
 
-    /// Where the deployment stands that ECS would go back to: the last one that has completed, or else what it was going
-    /// back to when a newer one came.
+    /// Where the deployment stands that ECS would go back to: the last one that has completed, if need be before ECS was
+    /// going back to it.
     pub fn to_go_back_to(&self, service: &str) -> Option<usize> {
         let others = || self.services[service]["deployments"].as_array().unwrap().iter().enumerate().skip(1);
-        let completed = others().find(|(_, deployment)| deployment["rolloutState"] == "COMPLETED");
-        let oldest = || others().rfind(|(_, deployment)| deployment["rolloutState"] != "FAILED");
-        completed.or_else(oldest).map(|(at, _)| at)
+        let is_steady = |deployment: &Value| {
+            deployment["rolloutState"] == "COMPLETED" || self.steady.contains(deployment["id"].as_str().unwrap())
+        };
+        others().find(|(_, deployment)| is_steady(deployment)).map(|(at, _)| at)
     }
 
     /// `<cluster>/<service>` of a call that is about a service, or else nothing.

@@ -12,6 +12,7 @@ mod dynamodb;
 pub mod ecr;
 pub mod ecs;
 pub mod fleet;
+mod instance;
 mod limits;
 mod logs;
 mod metering;
@@ -49,6 +50,7 @@ use tokio::sync::Notify;
 use crate::permissions::{self, Use};
 
 pub use self::ecr::Image;
+pub use self::instance::WarmInstances;
 pub use self::sinks::Hook;
 pub use self::state::State;
 
@@ -306,36 +308,6 @@ impl World {
                 secret_name: "/tidegate/webhook".into(),
             }),
             ..Settings::default()
-        }
-    }
-
-    /// Invokes a function once; `None` if it was killed, by a fate or for taking too long. The error is what the
-    /// platform would see.
-    pub async fn invoke(&self, name: &'static str, event: &Value) -> Option<Result<Value, String>> {
-        // A fate kills the invocation that made the call, and no other.
-        let world = Self { killed: Arc::new(Notify::new()), by: name, ..self.clone() };
-        let function = world.function(name);
-        let time_out = self.state().time_out;
-        let invocation = async {
-            let deadline = (self.now() + time_out).into();
-            let handled = match name {
-                "deploy" => function.deployer().handle(event, deadline).await,
-                "notify" => function.notifier().handle(event, deadline).await,
-                "rollback" => function.rollbacker().handle(event, deadline).await,
-                "scale-service" => function.service_scaler().handle(event, deadline).await,
-                "scale-cluster" => function.cluster_scaler().handle(event, deadline).await,
-                other => panic!("there is no function {other}"),
-            };
-            function.conclude(handled, event, "request-1").await.map_err(|error| error.error_message)
-        };
-        tokio::select! {
-            biased;
-            () = world.killed.notified() => None,
-            () = tokio::time::sleep(time_out) => {
-                self.state().timed_out += 1;
-                None
-            }
-            result = Box::pin(invocation) => Some(result),
         }
     }
 

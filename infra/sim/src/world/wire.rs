@@ -40,7 +40,7 @@ pub(super) fn read(request: &HttpRequest, by: &'static str, at: Duration) -> (Pr
     let json = || match request.method() {
         // There is no more to it than what it asks for.
         "GET" => json!({"url": request.uri()}),
-        _ => serde_json::from_str(&text()).unwrap(),
+        _ => serde_json::from_slice(bytes).unwrap(),
     };
     let (protocol, operation, body) = if let Some(target) = request.headers().get("x-amz-target") {
         (Protocol::Json, target.rsplit('.').next().unwrap().to_owned(), json())

@@ -255,7 +255,12 @@ fn situations() -> Vec<(&'static str, &'static str, Situation)> {
             it.service["deployments"][0]["createdAt"] = (Utc::now_for_tests().timestamp() as f64).into();
         })),
         ("rolling-back", "ECS is going back to the deployment before", situation().with(|it| it.service = rolling_back)),
-        ("alarm", "a rollback alarm is in ALARM", situation().with(|it| it.alarms = firing)),
+        ("alarm", "a rollback alarm is in ALARM", situation().with(|it| it.alarms = firing.clone())),
+        ("deploy", "a rollback alarm is in ALARM, and what runs has gone bad", situation().attempted(State::Failed, expired).with(|it| {
+            it.history.records[0].ecs_deployment_id = Some("ecs-svc/1".into());
+            it.candidate = candidate("master", OTHER);
+            it.alarms = firing.clone();
+        })),
         ("too-large", "the document would be too large", situation().with(|it| {
             it.base = Some(json!({"containerDefinitions": [{"name": "web", "image": format!("{HOST}/tides/web@{OLD}"), "command": ["x".repeat(66_000)]}]}));
         })),

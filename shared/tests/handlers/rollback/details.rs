@@ -55,6 +55,29 @@ async fn a_release_is_watched_as_long_as_its_bake_time_says() {
     }
 }
 
+/// A rollout that lasts outlives the bake time of what it replaces, which goes on serving meanwhile.
+#[tokio::test(start_paused = true)]
+async fn what_fails_while_it_is_replaced_is_not_proven_good() {
+    for (failures, expected) in [(3, NEW), (2, NEWER)] {
+        let world = proven().await;
+        let newer = release(&world, NEWER).await;
+        wait(60).await;
+        completes(&world).await;
+        wait(120).await;
+        release(&world, NEWEST).await;
+        for _ in 0..failures {
+            wait(30).await;
+            fails_of(&world, &newer);
+        }
+        wait(600).await;
+        minutes(&world, 2).await;
+        let good = records(&world).iter().any(|it| it["digest"] == NEWER && it.get("baked_at").is_some());
+        assert_eq!(good, failures < 3, "{failures} tasks have failed");
+        let response = world.deliver("rollback", &asked(&world, "1", &json!({}))).await.unwrap();
+        assert_eq!(running(&world), image(expected), "{failures}: {response}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_alarm_counts_in_whatever_shape_it_comes() {
     let direct = |event: &Value| {
