@@ -9,6 +9,7 @@
 mod announcements;
 mod asked;
 mod checks;
+mod conformance;
 mod deployments;
 mod explain;
 mod failures;

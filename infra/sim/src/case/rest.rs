@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::Case;
 use crate::plan::{Followed, Nature};
+use crate::selection::selected;
 use crate::world::ecs::{By, Turn};
 
 impl Case {
@@ -23,23 +24,9 @@ impl Case {
         self.check_kept();
     }
 
-    /// The digest that a policy selects, worked out from what ECR holds and nothing of ours.
+    /// The digest that a policy selects, and its tag.
     pub(super) fn selected(&self, service: &Followed) -> Option<(String, String)> {
-        let state = self.world.state();
-        let images = state.ecr.repositories[service.repository].values();
-        let tagged: Vec<_> = images.flat_map(|image| image.tags.iter().map(move |tag| (image, tag))).collect();
-        let version = |tag: &str| -> Option<Vec<u64>> {
-            tag.starts_with("1.").then(|| tag.split('.').map(|part| part.parse().unwrap()).collect())
-        };
-        let chosen = match service.policy {
-            "any" => tagged.iter().max_by_key(|(image, _)| image.pushed_at),
-            "prefix:main-" => {
-                tagged.iter().filter(|(_, tag)| tag.starts_with("main-")).max_by_key(|(image, _)| image.pushed_at)
-            }
-            "semver:1.x" => tagged.iter().filter(|(_, tag)| version(tag).is_some()).max_by_key(|(_, tag)| version(tag)),
-            _ => tagged.iter().find(|(_, tag)| *tag == "master"),
-        };
-        chosen.map(|(image, tag)| (image.digest.clone(), (*tag).clone()))
+        selected(&self.world.state().ecr.repositories[service.repository], service.policy)
     }
 
     /// I1: it runs what its policy selects, if that is good; and what is bad runs nowhere.

@@ -43,8 +43,7 @@ impl State {
             return None;
         }
         let service = self.ecs.service_of(&call.operation, &call.body);
-        let guards = self.table.items("GUARD");
-        let guard = guards.into_iter().find(|guard| guard["pk"] == format!("SERVICE#{service}"));
+        let guard = self.table.item(&format!("SERVICE#{service}"), "GUARD");
         let group = call.body["AutoScalingGroupName"].as_str().and_then(|name| self.groups.by_name.get(name));
         Some(Change {
             at,

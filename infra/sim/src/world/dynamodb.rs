@@ -63,6 +63,18 @@ impl Table {
         found.map(|(_, item)| item.iter().map(|(name, value)| (name.clone(), plain(value))).collect()).collect()
     }
 
+    /// One item, as plain JSON.
+    pub fn item(&self, partition_key: &str, sort_key: &str) -> Option<Value> {
+        let item = self.items.get(&(partition_key.to_owned(), sort_key.to_owned()))?;
+        Some(item.iter().map(|(name, value)| (name.clone(), plain(value))).collect())
+    }
+
+    /// The keys of the items that have this attribute.
+    pub fn having(&self, attribute: &str) -> Vec<String> {
+        let found = self.items.iter().filter(|(_, item)| item.contains_key(attribute));
+        found.map(|((pk, sk), _)| format!("{pk} {sk}")).collect()
+    }
+
     /// Somebody has deleted an item.
     pub fn remove(&mut self, partition_key: &str, sort_key: &str) {
         self.writes += 1;

@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Operations that share a bucket, its size, and how many tokens it gains in a second.
-const BUCKETS: [(&[&str], u32, u32); 7] = [
+/// Operations that share a bucket, its size, and how many tokens it gains in a second, as in
+/// [request throttling for the Amazon ECS API](https://docs.aws.amazon.com/AmazonECS/latest/APIReference/request-throttling.html).
+/// What is not among them has no published limit.
+const BUCKETS: [(&[&str], u32, u32); 9] = [
     (&["RegisterTaskDefinition", "DeregisterTaskDefinition"], 20, 1),
     (&["DescribeTaskDefinition", "ListTaskDefinitions"], 50, 20),
     (&["UpdateService"], 50, 5),
-    (&["DescribeServices"], 100, 20),
+    (&["DescribeServices", "ListServices"], 100, 20),
     (&["DescribeServiceDeployments", "ListServiceDeployments"], 50, 20),
-    (&["DescribeTasks", "ListTasks"], 100, 20),
+    (&["DescribeServiceRevisions"], 50, 20),
+    (&["DescribeTasks", "ListTasks", "DescribeContainerInstances", "ListContainerInstances"], 100, 20),
+    (&["UpdateContainerInstancesState"], 100, 40),
     (&["TagResource"], 20, 10),
 ];
 

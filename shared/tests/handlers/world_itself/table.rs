@@ -249,7 +249,7 @@ async fn an_index_follows_the_table_when_it_can_and_shows_what_it_has() {
     assert_eq!(live().await.len(), 1);
     world.state().table.release_indexes();
     assert_eq!((live().await.len(), live().await[0].len()), (2, 4));
-    world.state().table.indexes.iter_mut().for_each(|index| index.keys_only = true);
+    world.state().table.indexes.iter_mut().for_each(|index| index.show_keys_alone());
     let mut names: Vec<_> = live().await[0].keys().cloned().collect();
     names.sort();
     assert_eq!(names, ["live", "pk", "sk"]);

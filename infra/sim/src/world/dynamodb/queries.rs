@@ -14,17 +14,31 @@ pub struct Index {
     pub name: &'static str,
     pub hash: &'static str,
     pub range: &'static str,
-    /// Whether it has the keys only, or all of an item.
-    pub keys_only: bool,
+    /// What it shows beside the keys of its own and of the table.
+    pub shows: Shows,
+}
+
+/// A projection.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Shows {
+    All,
+    KeysAnd(&'static [&'static str]),
+}
+
+impl Index {
+    /// From now on it shows keys alone.
+    pub fn show_keys_alone(&mut self) {
+        self.shows = Shows::KeysAnd(&[]);
+    }
 }
 
 /// The indexes of the template.
 pub(super) const INDEXES: [Index; 5] = [
-    Index { name: "open", hash: "open", range: "id", keys_only: false },
-    Index { name: "days", hash: "day", range: "id", keys_only: false },
-    Index { name: "good", hash: "good", range: "id", keys_only: false },
-    Index { name: "live", hash: "live", range: "pk", keys_only: false },
-    Index { name: "watch", hash: "watch", range: "pk", keys_only: true },
+    Index { name: "open", hash: "open", range: "id", shows: Shows::KeysAnd(&["ecs_deployment_id"]) },
+    Index { name: "days", hash: "day", range: "id", shows: Shows::All },
+    Index { name: "good", hash: "good", range: "id", shows: Shows::All },
+    Index { name: "live", hash: "live", range: "pk", shows: Shows::All },
+    Index { name: "watch", hash: "watch", range: "pk", shows: Shows::KeysAnd(&[]) },
 ];
 
 const PARAMETERS: [&str; 10] = [
@@ -40,12 +54,15 @@ const PARAMETERS: [&str; 10] = [
     "ExclusiveStartKey",
 ];
 
-/// What a query reads: the table or an index, in the order of its keys. Items of an index may share both of its keys.
+/// Where an item is: by the range key of what is read, and by its own keys. Items of an index may share both of its keys.
+type Place<'a> = (&'a str, &'a Key);
+
+/// What a query reads: the items under one hash key of the table or of an index, in the order of their places.
 struct Source<'a> {
     hash: &'static str,
     range: &'static str,
-    keys_only: bool,
-    items: Vec<((String, Key), &'a Item)>,
+    shows: Shows,
+    items: Vec<(Place<'a>, &'a Item)>,
 }
 
 impl Table {
@@ -62,15 +79,15 @@ impl Table {
         }
         let limit = limit.min(self.page_max.unwrap_or(usize::MAX));
         let start = body.get("ExclusiveStartKey").map(|start| source.start(start)).transpose()?;
+        let start = start.as_ref().map(|(range, key)| (range.as_str(), key));
 
         let forward = body["ScanIndexForward"] != false;
         let mut found: Vec<_> = source.items.iter().filter(|(_, item)| holds(condition, item, body)).collect();
         if !forward {
             found.reverse();
         }
-        let is_after = |place: &(String, Key)| {
-            start.as_ref().is_none_or(|start| if forward { place > start } else { place < start })
-        };
+        let is_after =
+            |place: &Place<'_>| start.as_ref().is_none_or(|start| if forward { place > start } else { place < start });
         let page: Vec<&Item> =
             found.iter().filter(|(place, _)| is_after(place)).map(|(_, item)| *item).take(limit).collect();
         // A filter applies to what the limit has let through.
@@ -97,8 +114,17 @@ impl Table {
 
     fn source(&self, body: &Value) -> Result<Source<'_>, Refusal> {
         let Some(name) = body.get("IndexName") else {
-            let items = self.items.iter().map(|(key, item)| ((key.1.clone(), key.clone()), item)).collect();
-            return Ok(Source { hash: "pk", range: "sk", keys_only: false, items });
+            let items = match hash_value("pk", body) {
+                Some(hash) => {
+                    let of_hash = self.items.range((hash.to_owned(), String::new())..);
+                    of_hash
+                        .take_while(|(key, _)| key.0 == hash)
+                        .map(|(key, item)| ((key.1.as_str(), key), item))
+                        .collect()
+                }
+                None => Vec::new(),
+            };
+            return Ok(Source { hash: "pk", range: "sk", shows: Shows::All, items });
         };
         let index = self.indexes.iter().find(|index| name == index.name);
         let index = index.ok_or_else(|| invalid("The table does not have the specified index"))?;
@@ -106,12 +132,21 @@ impl Table {
             return Err(invalid("Consistent reads are not supported on global secondary indexes"));
         }
         let items: &BTreeMap<Key, Item> = self.indexed.as_ref().unwrap_or(&self.items);
-        let is_in = |item: &Item| item.contains_key(index.hash) && item.contains_key(index.range);
-        let items = items.iter().filter(|(_, item)| is_in(item));
-        let mut items: Vec<_> = items.map(|(key, item)| ((text(&item[index.range]), key.clone()), item)).collect();
+        let hash = hash_value(index.hash, body);
+        let is_of_hash = |item: &Item| item.get(index.hash).is_some_and(|value| value["S"].as_str() == hash);
+        let of_hash = items.iter().filter(|(_, item)| is_of_hash(item));
+        let mut items: Vec<(Place<'_>, &Item)> =
+            of_hash.filter_map(|(key, item)| Some(((item.get(index.range)?["S"].as_str()?, key), item))).collect();
         items.sort_by(|(left, _), (right, _)| left.cmp(right));
-        Ok(Source { hash: index.hash, range: index.range, keys_only: index.keys_only, items })
+        Ok(Source { hash: index.hash, range: index.range, shows: index.shows, items })
     }
+}
+
+/// The one value of the hash key that a query names.
+fn hash_value<'a>(hash: &str, body: &'a Value) -> Option<&'a str> {
+    let terms = split(body["KeyConditionExpression"].as_str().unwrap(), "AND");
+    let of_hash = terms.iter().find(|term| subject(term, body) == (hash, "="))?;
+    body["ExpressionAttributeValues"][of_hash.rsplit(' ').next()?]["S"].as_str()
 }
 
 impl Source<'_> {
@@ -143,7 +178,9 @@ impl Source<'_> {
     }
 
     fn projected(&self, item: &Item) -> Item {
-        if self.keys_only { self.keys(item) } else { item.clone() }
+        let Shows::KeysAnd(others) = self.shows else { return item.clone() };
+        let others = others.iter().filter_map(|name| Some(((*name).to_owned(), item.get(*name)?.clone())));
+        self.keys(item).into_iter().chain(others).collect()
     }
 }
 

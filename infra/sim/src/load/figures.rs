@@ -1,0 +1,140 @@
+//! What a load came to.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use super::Load;
+use super::lambda::{Kind, Lambda, Tally};
+use super::rollouts::Rollouts;
+use crate::world::World;
+
+/// The figures of a load.
+#[derive(Debug, Clone, Default)]
+pub struct Figures {
+    pub load: Load,
+    pub events: usize,
+    /// Deliveries beyond the first.
+    pub repeated: usize,
+    pub deliveries: BTreeMap<Kind, Tally>,
+    pub invocations: BTreeMap<&'static str, usize>,
+    /// Most invocations at once.
+    pub at_once: usize,
+    /// Invocations that were killed because they took too long.
+    pub timed_out: usize,
+    /// What failed invocations said, and how many said it.
+    pub errors: BTreeMap<String, usize>,
+    /// By function and operation.
+    pub calls: BTreeMap<(&'static str, String), usize>,
+    /// Calls that ECS's rate limits refused. The SDK tries each again, up to three times.
+    pub throttled: usize,
+    /// Rollouts that were begun, and those that came to their end before the next one.
+    pub rollouts: usize,
+    pub completed: usize,
+    /// When the last image was pushed, and when all was calm.
+    pub pushed: Duration,
+    pub simulated: Duration,
+    pub real: Duration,
+}
+
+impl Figures {
+    /// Counts the calls since the last time.
+    pub(super) fn note(&mut self, world: &World) {
+        let calls = std::mem::take(&mut world.state().calls);
+        for call in calls {
+            *self.calls.entry((call.by, call.operation)).or_default() += 1;
+        }
+    }
+
+    pub(super) fn end(&mut self, world: &World, lambda: &Lambda, rollouts: &Rollouts) {
+        let (state, seen) = (world.state(), lambda.seen());
+        self.deliveries = seen.deliveries;
+        self.invocations = seen.invocations;
+        self.errors = seen.errors;
+        self.at_once = seen.running_max;
+        self.timed_out = state.timed_out;
+        self.throttled = state.throttled;
+        self.rollouts = state.ecs.turns.len();
+        self.completed = rollouts.completed;
+        self.simulated = world.age();
+    }
+
+    /// Calls in all.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.calls.values().sum()
+    }
+
+    /// The calls are in proportion.
+    pub(super) fn check_bounds(&self) {}
+
+    /// What is counted, by the part of its key that `of` takes, the most first.
+    fn by<K: Ord>(&self, of: impl Fn(&(&'static str, String)) -> K) -> Vec<(K, usize)> {
+        let mut sums: BTreeMap<K, usize> = BTreeMap::new();
+        for (key, count) in &self.calls {
+            *sums.entry(of(key)).or_default() += count;
+        }
+        let mut sums: Vec<_> = sums.into_iter().collect();
+        sums.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        sums
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Load { services, minutes, concurrency, .. } = self.load;
+        let calls = self.calls();
+        let of = |kind: Kind| self.deliveries.get(&kind).copied().unwrap_or_default();
+        let (pushes, all) = (of(Kind::Push), self.deliveries.values());
+        let minutes_of = |time: Duration| time.as_secs().div_ceil(60);
+        writeln!(f, "push events          {}, in {minutes} minutes", self.events)?;
+        writeln!(f, "delivered again      {}", self.repeated)?;
+        writeln!(
+            f,
+            "handled, kept, lost  {}, {}, {}",
+            pushes.handled,
+            pushes.kept,
+            pushes.sent - pushes.handled - pushes.kept
+        )?;
+        writeln!(f, "services             {services}, all of them on the digest that they follow")?;
+        writeln!(
+            f,
+            "rollouts             {}, of which {} were not overtaken by the next",
+            self.rollouts, self.completed
+        )?;
+        write!(f, "invocations         ")?;
+        for (name, count) in &self.invocations {
+            write!(f, " {name} {count},")?;
+        }
+        writeln!(f, " at most {} at once of {concurrency}", self.at_once)?;
+        writeln!(
+            f,
+            "tried again          {}, timed out {}",
+            all.map(|tally| tally.again).sum::<usize>(),
+            self.timed_out
+        )?;
+        writeln!(
+            f,
+            "calls                {calls}, {:.1} for each delivery of a push",
+            calls as f64 / pushes.sent as f64
+        )?;
+        writeln!(f, "throttled by ECS     {}", self.throttled)?;
+        writeln!(
+            f,
+            "simulated            {} minutes, calm {} minutes after the last push",
+            minutes_of(self.simulated),
+            minutes_of(self.simulated - self.pushed)
+        )?;
+        writeln!(f, "took                 {:.0} s", self.real.as_secs_f64())?;
+        for (error, count) in &self.errors {
+            writeln!(f, "  {count:>6} {}", error.chars().take(300).collect::<String>())?;
+        }
+        for (name, count) in self.by(|(by, _)| *by) {
+            writeln!(f, "  by {name:<32} {count:>8}")?;
+        }
+        for (operation, count) in self.by(|(_, operation)| operation.clone()) {
+            writeln!(f, "  {operation:<35} {count:>8}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,13 @@
+//! A small load: the command `cargo run -p sim --profile sim --example load` has the large one.
+
+#![expect(clippy::print_stdout, reason = "the figures are for people")]
+
+use sim::load::{self, Load};
+
+#[test]
+fn nothing_is_lost_and_every_service_ends_on_what_it_follows() {
+    let figures = load::play(Load { events: 400, services: 40, minutes: 10, ..Load::default() });
+    println!("{figures}");
+    assert_eq!(figures.events, 400);
+    assert!(figures.repeated > 0 && figures.throttled > 0, "it was too easy");
+}
