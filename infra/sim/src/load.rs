@@ -35,7 +35,7 @@ const POLICIES: [&str; FOLLOWERS] = [
     "semver:1.x",
     "semver:1.x",
     "semver:1.x",
-    "any",
+    "semver:1.x",
 ];
 /// The functions with a schedule here. Nothing scales.
 const FUNCTIONS: [&str; 3] = ["deploy", "notify", "rollback"];
@@ -64,7 +64,7 @@ pub struct Load {
 
 impl Default for Load {
     fn default() -> Self {
-        Self { events: 10_000, services: 200, minutes: 60, concurrency: 1000, seed: 0 }
+        Self { events: 10_000, services: 200, minutes: 120, concurrency: 1000, seed: 0 }
     }
 }
 

@@ -68,11 +68,11 @@ impl Figures {
     /// The calls are in proportion.
     pub(super) fn check_bounds(&self) {}
 
-    /// What is counted, by the part of its key that `of` takes, the most first.
-    fn by<K: Ord>(&self, of: impl Fn(&(&'static str, String)) -> K) -> Vec<(K, usize)> {
-        let mut sums: BTreeMap<K, usize> = BTreeMap::new();
-        for (key, count) in &self.calls {
-            *sums.entry(of(key)).or_default() += count;
+    /// The operations that were called, the most frequent first.
+    fn operations(&self) -> Vec<(&str, usize)> {
+        let mut sums: BTreeMap<&str, usize> = BTreeMap::new();
+        for ((_, operation), count) in &self.calls {
+            *sums.entry(operation).or_default() += count;
         }
         let mut sums: Vec<_> = sums.into_iter().collect();
         sums.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
@@ -129,11 +129,15 @@ impl fmt::Display for Figures {
         for (error, count) in &self.errors {
             writeln!(f, "  {count:>6} {}", error.chars().take(300).collect::<String>())?;
         }
-        for (name, count) in self.by(|(by, _)| *by) {
-            writeln!(f, "  by {name:<32} {count:>8}")?;
+        write!(f, "\n{:<28}{:>10}", "call", "all")?;
+        for name in self.invocations.keys() {
+            write!(f, "{name:>10}")?;
         }
-        for (operation, count) in self.by(|(_, operation)| operation.clone()) {
-            writeln!(f, "  {operation:<35} {count:>8}")?;
+        for (operation, count) in self.operations() {
+            write!(f, "\n{operation:<28}{count:>10}")?;
+            for name in self.invocations.keys() {
+                write!(f, "{:>10}", self.calls.get(&(*name, operation.to_owned())).copied().unwrap_or_default())?;
+            }
         }
         Ok(())
     }

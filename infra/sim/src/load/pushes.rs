@@ -51,7 +51,7 @@ pub(super) fn builds(load: Load, repositories: usize, rng: &mut Rng) -> Vec<Buil
 /// Where a build comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// A branch of somebody's, which only `any` follows.
+    /// A branch of somebody's, which nobody follows.
     Branch,
     /// The main branch: the tag that moves, and one of its own.
     Main,
@@ -61,9 +61,9 @@ enum Kind {
 
 impl Kind {
     fn any(rng: &mut Rng) -> Self {
-        match rng.u32(0..10) {
-            0..5 => Self::Branch,
-            5..9 => Self::Main,
+        match rng.u32(0..100) {
+            0..80 => Self::Branch,
+            80..98 => Self::Main,
             _ => Self::Release,
         }
     }

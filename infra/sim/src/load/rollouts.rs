@@ -61,6 +61,7 @@ impl Rollouts {
                     let completes = now + self.rng.u64(15..150) as f64;
                     let rollout = Rollout { id: deployment.clone(), completes, is_over, is_drained: is_over };
                     self.newest.insert(id.clone(), rollout);
+                    world.state().ecs.drain_overtaken(id);
                     if !is_over {
                         told.push((id, "SERVICE_DEPLOYMENT_IN_PROGRESS", deployment));
                     }

@@ -86,10 +86,7 @@ impl World {
             "DescribeSecret" => state.describe_secret(body),
             "DescribeParameters" => state.describe_parameters(body),
             "GetParameter" => state.get_parameter(body),
-            "SendMessage" => {
-                state.rejects.push(serde_json::from_str(body["MessageBody"].as_str().unwrap()).unwrap());
-                Ok(json!({"MessageId": "1"}))
-            }
+            "SendMessage" => state.send_message(body),
             "Publish" => state.publish(body),
             "PutEvents" => state.put_events(body),
             "chat.postMessage" | "chat.update" => {

@@ -151,9 +151,15 @@ impl Table {
         }
         let reasons: Vec<Value> = writes
             .iter()
-            .map(|write| match self.holds(&key_of(write), write.1) {
-                true => json!({"Code": "None"}),
-                false => json!({"Code": "ConditionalCheckFailed", "Message": "The conditional request failed"}),
+            .map(|write| match self.meets(&key_of(write), write.1) {
+                Ok(()) => json!({"Code": "None"}),
+                Err((_, failed)) => {
+                    let mut reason = json!({"Code": "ConditionalCheckFailed", "Message": failed["message"]});
+                    if let Some(item) = failed.get("Item") {
+                        reason["Item"] = item.clone();
+                    }
+                    reason
+                }
             })
             .collect();
         if reasons.iter().any(|reason| reason["Code"] != "None") {
@@ -213,11 +219,16 @@ impl Table {
         Ok(())
     }
 
+    /// Refuses a write whose condition does not hold, and shows the item as it is to whoever wants to see it.
     fn meets(&self, key: &Key, write: &Value) -> Result<(), Refusal> {
-        match self.holds(key, write) {
-            true => Ok(()),
-            false => Err(("ConditionalCheckFailedException", Value::Null)),
+        if self.holds(key, write) {
+            return Ok(());
         }
+        let mut failed = json!({"message": "The conditional request failed"});
+        if let Some(item) = self.items.get(key).filter(|_| write["ReturnValuesOnConditionCheckFailure"] == "ALL_OLD") {
+            failed["Item"] = json!(item);
+        }
+        Err(("ConditionalCheckFailedException", failed))
     }
 
     fn holds(&self, key: &Key, write: &Value) -> bool {

@@ -240,6 +240,14 @@ impl Ecs {
         self.service(service)["deployments"].as_array_mut().unwrap().truncate(1);
     }
 
+    /// The tasks of deployments that were overtaken before they had completed have stopped. What ran before them stays.
+    pub fn drain_overtaken(&mut self, service: &str) {
+        let deployments = self.service(service)["deployments"].as_array_mut().unwrap();
+        let has_stopped =
+            |deployment: &Value| deployment["status"] != "PRIMARY" && deployment["rolloutState"] != "COMPLETED";
+        deployments.retain(|deployment| !has_stopped(deployment));
+    }
+
     /// In seconds since the epoch.
     fn now(&self) -> f64 {
         (BEGINNING + self.start.elapsed()).as_secs_f64()

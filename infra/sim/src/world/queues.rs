@@ -28,6 +28,15 @@ impl State {
         Ok(json!({"QueueUrl": format!("https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{name}")}))
     }
 
+    /// The rejects queue keeps what it is sent; of all others there are counts alone.
+    pub(super) fn send_message(&mut self, body: &Value) -> Result<Value, Refusal> {
+        match body["QueueUrl"].as_str().unwrap().rsplit('/').next().unwrap() {
+            "rejects" => self.rejects.push(serde_json::from_str(body["MessageBody"].as_str().unwrap()).unwrap()),
+            name => self.queues.get_mut(name).ok_or(NO_QUEUE)?.visible += 1,
+        }
+        Ok(json!({"MessageId": "1"}))
+    }
+
     pub(super) fn get_queue_attributes(&self, body: &Value) -> Result<Value, Refusal> {
         let name = body["QueueUrl"].as_str().unwrap().rsplit('/').next().unwrap();
         let queue = self.queues.get(name).ok_or(NO_QUEUE)?;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use serde_json::{Value, json};
 
-use super::State;
 use super::wire::Refusal;
+use super::{CHAT, State};
 
 /// How long a message or an entry may be, in bytes.
 const LENGTH_MAX: usize = 262_144;
@@ -27,9 +27,10 @@ impl State {
             return Err(("InvalidParameter", Value::Null));
         }
         let message = serde_json::from_str(message).unwrap();
-        match topic.ends_with(":outcomes") {
-            true => self.published.push(message),
-            false => self.chat.entry(topic.into()).or_default().push(message),
+        match topic {
+            CHAT => self.chat.entry(topic.into()).or_default().push(message),
+            _ if topic.ends_with(":outcomes") => self.published.push(message),
+            _ => return Err(("NotFound", Value::Null)),
         }
         Ok(json!({"MessageId": "1"}))
     }

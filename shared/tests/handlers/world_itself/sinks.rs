@@ -4,19 +4,23 @@ use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use serde_json::{Value, json};
 
 use super::{code, sdk, send};
-use crate::world::{Fate, World};
+use crate::world::{CHAT, Fate, World};
 
 #[tokio::test(start_paused = true)]
 async fn topics_are_kept_apart() {
     let world = World::new();
     let client = aws_sdk_sns::Client::new(&sdk(&world));
-    for topic in ["outcomes", "chat"] {
+    let publish = |topic: &str| {
         let arn = format!("arn:aws:sns:eu-west-1:123456789012:{topic}");
-        client.publish().topic_arn(arn).message(json!({"to": topic}).to_string()).send().await.unwrap();
+        client.publish().topic_arn(arn).message(json!({"to": topic}).to_string())
+    };
+    for topic in ["outcomes", "tidegate-chat"] {
+        publish(topic).send().await.unwrap();
     }
+    assert_eq!(code(publish("nobodys").send().await), "NotFound");
     let state = world.state();
     assert_eq!(state.published, [json!({"to": "outcomes"})]);
-    assert_eq!(state.chat["arn:aws:sns:eu-west-1:123456789012:chat"], [json!({"to": "chat"})]);
+    assert_eq!(state.chat[CHAT], [json!({"to": "tidegate-chat"})]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,6 +13,7 @@ use local::registry::{Behaviour, Image};
 use serde_json::{Value, json};
 use sim::world::World;
 use sim::world::ecr::digest_of;
+use sim::world::queues::Queue;
 
 /// The model or the emulator.
 #[derive(Clone)]
@@ -223,7 +224,7 @@ impl Place {
     pub(super) async fn queue(&self, name: &str) -> Result<()> {
         match self {
             Self::Model(world) => {
-                drop(world.state().queues.insert(name.to_owned(), sim::world::queues::Queue::default()))
+                world.state().queues.insert(name.to_owned(), Queue::default());
             }
             Self::Emulator(cloud) => cloud.create_queue(name).await?,
         }

@@ -188,7 +188,9 @@ impl Ecs {
     /// Goes back at once, where the deployment is going on or on its way back already.
     pub(in crate::world) fn stop_service_deployment(&mut self, body: &Value) -> Result<Value, Refusal> {
         let arn = &body["serviceDeploymentArn"];
-        assert_eq!(body["stopType"], "ROLLBACK", "a stop of another type");
+        if body["stopType"] != "ROLLBACK" {
+            return Err(("InvalidParameterException", Value::Null));
+        }
         let mut history = self.service_deployments.iter().filter(|_| self.service_deployments_exist);
         let entry = history.find(|entry| entry.shown["serviceDeploymentArn"] == *arn);
         let entry = entry.ok_or(("ServiceDeploymentNotFoundException", Value::Null))?;
