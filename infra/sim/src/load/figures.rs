@@ -9,6 +9,10 @@ use super::lambda::{Kind, Lambda, Tally};
 use super::rollouts::Rollouts;
 use crate::world::World;
 
+/// How many calls there may be for each delivery of a push and each service, with all that follows: several followers,
+/// their rollouts, telling people, and being throttled.
+const CALLS_MAX: usize = 100;
+
 /// The figures of a load.
 #[derive(Debug, Clone, Default)]
 pub struct Figures {
@@ -65,8 +69,14 @@ impl Figures {
         self.calls.values().sum()
     }
 
-    /// The calls are in proportion.
-    pub(super) fn check_bounds(&self) {}
+    /// The calls are in proportion to what has come, and to whom it concerns; and ECS is asked for no more than it lets
+    /// through, however much comes.
+    pub(super) fn check_bounds(&self) {
+        let most = CALLS_MAX * (self.events + self.repeated + self.load.services);
+        assert!(self.calls() <= most, "{} calls are more than {most}:\n{self}", self.calls());
+        let registered = self.simulated.as_secs() as usize + 20;
+        assert!(self.rollouts <= registered, "{} rollouts in {} s:\n{self}", self.rollouts, self.simulated.as_secs());
+    }
 
     /// The operations that were called, the most frequent first.
     fn operations(&self) -> Vec<(&str, usize)> {
@@ -127,7 +137,7 @@ impl fmt::Display for Figures {
         )?;
         writeln!(f, "took                 {:.0} s", self.real.as_secs_f64())?;
         for (error, count) in &self.errors {
-            writeln!(f, "  {count:>6} {}", error.chars().take(300).collect::<String>())?;
+            writeln!(f, "failed               {count} times: {error}")?;
         }
         write!(f, "\n{:<28}{:>10}", "call", "all")?;
         for name in self.invocations.keys() {

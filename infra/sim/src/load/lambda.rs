@@ -143,7 +143,7 @@ impl Lambda {
                         seen.deliveries.entry(kind).or_default().handled += 1;
                         return;
                     }
-                    Some(Err(error)) => *seen.errors.entry(error).or_default() += 1,
+                    Some(Err(error)) => *seen.errors.entry(without_resource(&error)).or_default() += 1,
                     None => {}
                 }
             }
@@ -190,6 +190,12 @@ impl Function {
             every: rate(&template.resolve(&schedule["Properties"]["Schedule"]).unwrap()),
         }
     }
+}
+
+/// `<operation> for <resource> failed: <error>` without the resource.
+fn without_resource(error: &str) -> String {
+    let parts = error.split_once(" for ").zip(error.split_once(" failed: "));
+    parts.map_or_else(|| error.to_owned(), |((operation, _), (_, why))| format!("{operation}: {why}"))
 }
 
 /// The time of a rate in minutes, as the schedules have it.

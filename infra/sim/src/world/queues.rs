@@ -67,4 +67,5 @@ impl State {
     }
 }
 
-const NO_QUEUE: Refusal = ("QueueDoesNotExist", Value::Null);
+/// SQS names the error twice; the SDK goes by the name that its old protocol had.
+const NO_QUEUE: Refusal = ("AWS.SimpleQueueService.NonExistentQueue", Value::Null);

@@ -94,6 +94,26 @@ impl Place {
         }
     }
 
+    /// Puts another tag on an image.
+    pub(super) async fn tag(&self, repository: &str, digest: &str, tag: &str) -> Result<()> {
+        match self {
+            Self::Model(world) => {
+                let now = world.seconds() as u64;
+                world.state().ecr.push(repository, tag, digest, now);
+            }
+            Self::Emulator(cloud) => {
+                let ask = json!({ "repositoryName": repository, "imageIds": [{ "imageDigest": digest }] });
+                let image = cloud.aws.ecr("BatchGetImage", &ask).await?["images"][0].clone();
+                let put = json!({
+                    "repositoryName": repository, "imageTag": tag, "imageManifest": image["imageManifest"],
+                    "imageManifestMediaType": image["imageManifestMediaType"],
+                });
+                cloud.aws.ecr("PutImage", &put).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// A service of `family` with two tasks, whose first deployment has completed.
     pub(super) async fn service(&self, cluster: &str, name: &str, family: &str, tags: &[(&str, &str)]) -> Result<()> {
         match self {
@@ -124,7 +144,9 @@ impl Place {
                 cloud
                     .wait_for("the old tasks to stop", || async {
                         let service = cloud.service(cluster, name).await?;
-                        let is_alone = service["deployments"].as_array().is_some_and(|all| all.len() == 1);
+                        let mut others = service["deployments"].as_array().into_iter().flatten().skip(1);
+                        // A deployment that has failed is shown on.
+                        let is_alone = others.all(|it| it["rolloutState"] == "FAILED" && it["runningCount"] == 0);
                         Ok(if is_alone { Ok(()) } else { Err(service["deployments"].to_string()) })
                     })
                     .await?;

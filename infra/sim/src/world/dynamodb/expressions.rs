@@ -14,7 +14,7 @@ const EXPRESSIONS: [&str; 4] =
 
 /// Of [DynamoDB's reserved words](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ReservedWords.html)
 /// those that an attribute might be called. An expression may only name them by a placeholder.
-const RESERVED: [&str; 34] = [
+const RESERVED: [&str; 35] = [
     "AFTER",
     "CLUSTER",
     "COUNT",
@@ -30,6 +30,7 @@ const RESERVED: [&str; 34] = [
     "KEY",
     "LEVEL",
     "LOG",
+    "MAP",
     "MISSING",
     "NAME",
     "OPEN",
