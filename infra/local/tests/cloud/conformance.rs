@@ -57,8 +57,8 @@ where
     F: Future<Output = Result<Seen>>,
 {
     super::run_in(&super::CLOUD, |cloud| async move {
-        let modelled = scenario(Place::model()).await.context("in the model")?.shown()?;
-        let emulated = scenario(Place::Emulator(cloud)).await.context("in the emulator")?.shown()?;
+        let modelled = Box::pin(scenario(Place::model())).await.context("in the model")?.shown()?;
+        let emulated = Box::pin(scenario(Place::Emulator(cloud))).await.context("in the emulator")?.shown()?;
         let difference = TextDiff::from_lines(&emulated, &modelled);
         let difference = difference.unified_diff().header("the emulator", "the model").to_string();
         assert!(modelled == emulated, "they differ:\n{difference}");

@@ -144,9 +144,10 @@ impl Place {
                 cloud
                     .wait_for("the old tasks to stop", || async {
                         let service = cloud.service(cluster, name).await?;
-                        let mut others = service["deployments"].as_array().into_iter().flatten().skip(1);
+                        let mut all = service["deployments"].as_array().into_iter().flatten();
                         // A deployment that has failed is shown on.
-                        let is_alone = others.all(|it| it["rolloutState"] == "FAILED" && it["runningCount"] == 0);
+                        let has_failed = |it: &Value| it["rolloutState"] == "FAILED" && it["runningCount"] == 0;
+                        let is_alone = all.all(|it| it["status"] == "PRIMARY" || has_failed(it));
                         Ok(if is_alone { Ok(()) } else { Err(service["deployments"].to_string()) })
                     })
                     .await?;
