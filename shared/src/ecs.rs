@@ -14,8 +14,10 @@ mod wire;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
-use aws_sdk_ecs::Client;
+use aws_sdk_ecs::config::retry::RetryConfig;
+use aws_sdk_ecs::{Client, Config};
 use serde_json::{Value, json};
 
 pub use self::clusters::{CapacityProvider, ClusterService, ClusterTask, ContainerInstance, Room};
@@ -34,6 +36,9 @@ use crate::task_definition::{Draft, TaskDefinition};
 
 /// Most services that one `DescribeServices` call takes.
 pub const SERVICES_PER_CALL_MAX: usize = 10;
+/// How often a revision is asked for, as often as the SDK sends any other call, and after what pause again: it doubles.
+const REGISTER_ATTEMPTS_MAX: u32 = 4;
+const REGISTER_PAUSE: Duration = Duration::from_millis(500);
 
 /// ECS's API, called no faster than
 /// [ECS lets an account](https://docs.aws.amazon.com/AmazonECS/latest/APIReference/request-throttling.html).
@@ -175,18 +180,42 @@ impl Ecs {
         }
     }
 
-    /// `RegisterTaskDefinition` of `draft` in `family`.
+    /// `RegisterTaskDefinition` of `draft` in `family`. ECS can't know that a request is one that it has had before, and
+    /// would make a second revision of it: where the answer is lost, the family's newest revision tells whether there is
+    /// one to ask for.
     ///
     /// # Errors
     /// [`Error::Aws`]; [`Error::Answer`].
     pub async fn register(&self, family: &str, draft: &Draft) -> Result<TaskDefinition, Error> {
+        let mut pause = REGISTER_PAUSE;
+        for _ in 1..REGISTER_ATTEMPTS_MAX {
+            let error = match self.register_once(family, draft).await {
+                Err(error) if error.is_transient() => error,
+                done => return done,
+            };
+            self.platform.sleep(pause).await;
+            pause *= 2;
+            // Who is throttled is not heard.
+            if !error.is_throttling() {
+                let newest = self.describe_task_definition(family).await?;
+                if let Some(registered) = newest.filter(|newest| draft.is_same_as(newest)) {
+                    return Ok(registered);
+                }
+            }
+        }
+        self.register_once(family, draft).await
+    }
+
+    async fn register_once(&self, family: &str, draft: &Draft) -> Result<TaskDefinition, Error> {
         const OPERATION: &str = "RegisterTaskDefinition";
         let body = draft.request().to_string();
+        let once = Config::builder().retry_config(RetryConfig::disabled());
         let call = |wire| async {
             self.client
                 .register_task_definition()
                 .family(family)
                 .customize()
+                .config_override(once)
                 .mutate_request(move |request| put_on_wire(request, &body))
                 .interceptor(wire)
                 .send()

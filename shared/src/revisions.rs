@@ -70,7 +70,10 @@ impl<'a> Revisions<'a> {
         if let Some(newest) = family.newest.as_ref().filter(|newest| draft.is_same_as(newest)) {
             return Ok(newest.arn.clone());
         }
+        // Where it fails, there may be a revision all the same: the next one looks.
+        family.is_read = false;
         let registered = self.ecs.register(family_of(base), draft).await?;
+        family.is_read = true;
         let arn = registered.arn.clone();
         family.newest = Some(registered);
         Ok(arn)

@@ -204,9 +204,72 @@ async fn killed_at_any_call_and_delivered_again_the_result_is_the_same() {
             assert_eq!(records[0]["state"], "rolling", "{situation}");
             let primary = world.state().ecs.services["production/web"]["deployments"][0]["id"].clone();
             assert_eq!(records[0]["ecs_deployment_id"], primary, "{situation}");
+            assert_eq!(world.state().ecs.families["web"].len(), 2, "{situation}");
             assert_eq!(world.state().table.items("SERVICE")[0]["lease_until"], 0, "{situation}");
             assert_eq!(world.state().rejects, Vec::<Value>::new(), "{situation}");
         }
+    }
+}
+
+/// ECS can't know that a request is one that it has had before, and would make a second revision of it.
+#[tokio::test(start_paused = true)]
+async fn a_revision_is_registered_once_whatever_becomes_of_the_answer() {
+    let fates = [Fate::AnswerLost, Fate::Slow(Duration::from_secs(11))];
+    for fate in fates {
+        let world = pushed();
+        world.fates(move |call, _| match call.operation.as_str() {
+            "RegisterTaskDefinition" => fate.clone(),
+            _ => Fate::Answered,
+        });
+        world.invoke("deploy", &push(NEW)).await.unwrap().expect("there is nothing to try again");
+        assert_eq!((world.count("RegisterTaskDefinition"), world.count("UpdateService")), (1, 1));
+        assert_eq!(world.state().ecs.families["web"].len(), 2);
+        assert_eq!(world.state().ecs.running("production/web"), image(NEW));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revision_that_was_not_registered_is_asked_for_again() {
+    let fates =
+        [Fate::Lost, Fate::Hangs, Fate::Refused(500, "ServerException"), Fate::Refused(400, "ThrottlingException")];
+    for fate in fates {
+        let world = pushed();
+        let mut count = 0;
+        world.fates(move |call, _| match call.operation.as_str() {
+            "RegisterTaskDefinition" => {
+                count += 1;
+                if count < 4 { fate.clone() } else { Fate::Answered }
+            }
+            _ => Fate::Answered,
+        });
+        world.invoke("deploy", &push(NEW)).await.unwrap().expect("there is nothing to try again");
+        assert_eq!((world.count("RegisterTaskDefinition"), world.count("UpdateService")), (4, 1));
+        assert_eq!(world.state().ecs.families["web"].len(), 2);
+    }
+}
+
+/// The answer is lost, and so is the way to find out. The next service of the family finds what is there.
+#[tokio::test(start_paused = true)]
+async fn a_revision_that_nobody_could_look_for_is_found_by_the_next_service() {
+    let world = pushed();
+    world.state().ecs.add_service("staging", "web", "web", &[("tidegate:follow/tides/web", "master")]);
+    let mut refused = None;
+    world.fates(move |call, _| match (call.operation.as_str(), &mut refused) {
+        ("RegisterTaskDefinition", refused @ None) => {
+            *refused = Some(0);
+            Fate::AnswerLost
+        }
+        ("DescribeTaskDefinition", Some(count @ 0..4)) => {
+            *count += 1;
+            Fate::Refused(500, "ServerException")
+        }
+        _ => Fate::Answered,
+    });
+    world.deliver("deploy", &push(NEW)).await.unwrap();
+    assert_eq!((world.count("RegisterTaskDefinition"), world.count("UpdateService")), (1, 2));
+    assert_eq!(world.state().ecs.families["web"].len(), 2);
+    for service in ["production/web", "staging/web"] {
+        assert_eq!(world.state().ecs.running(service), image(NEW), "{service}");
     }
 }
 
