@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use axum::http::Method;
 use bytes::Bytes;
 use serde_json::Value;
@@ -173,13 +173,18 @@ impl Aws {
 
     /// Invokes a Lambda function and waits for its response.
     pub async fn invoke(&self, function: &str, event: &Value) -> Result<Value> {
+        let tried = self.try_invoke(function, event).await?;
+        tried.map_err(|error| anyhow!("the function {function} failed: {error}"))
+    }
+
+    /// Invokes a Lambda function and waits for its response, or for the error that it ends with.
+    pub async fn try_invoke(&self, function: &str, event: &Value) -> Result<Result<Value, String>> {
         let response = self.invoke_as(function, "RequestResponse", event).await?;
-        ensure!(
-            !response.headers.contains_key("x-amz-function-error"),
-            "the function {function} failed: {}",
-            response.text()
-        );
-        serde_json::from_slice(&response.body).with_context(|| format!("{function} answered {}", response.text()))
+        if response.headers.contains_key("x-amz-function-error") {
+            return Ok(Err(response.text()));
+        }
+        let answer = serde_json::from_slice(&response.body);
+        Ok(Ok(answer.with_context(|| format!("{function} answered {}", response.text()))?))
     }
 
     /// Hands an event to a Lambda function as EventBridge does: without waiting, and tried again when it fails.

@@ -21,6 +21,7 @@ use crate::events::{self, Publisher};
 use crate::json::{list, text};
 use crate::listeners;
 use crate::progress::{Progress, Step};
+use crate::proxy::Proxy;
 use crate::registry::{self, Image};
 use crate::sink::{NEWRELIC_KEY, Sink, WEBHOOK_SECRET};
 use crate::slack::{CHANNEL, Slack, TOKEN};
@@ -46,8 +47,8 @@ const LOOK: &str = "tidegate-look";
 /// The rule with the schedule of the watch, for `rollback`.
 const WATCH: &str = "tidegate-watch";
 /// The rules with the schedule of the looks, for the functions that scale.
-const SCALE_SERVICE: &str = "tidegate-scale-service";
-const SCALE_CLUSTER: &str = "tidegate-scale-cluster";
+pub(crate) const SCALE_SERVICE: &str = "tidegate-scale-service";
+pub(crate) const SCALE_CLUSTER: &str = "tidegate-scale-cluster";
 /// All of them.
 const SCHEDULES: [&str; 5] = [SWEEP, LOOK, WATCH, SCALE_SERVICE, SCALE_CLUSTER];
 /// How long something may take. It takes seconds, but not where other work has the machine.
@@ -81,6 +82,8 @@ pub struct Cloud {
     pub tools: Tools,
     /// The names of the functions: `deploy`, `notify`, `rollback`, `scale-cluster`, `scale-service`.
     pub functions: Vec<String>,
+    /// What stands between the functions and AWS, where something does.
+    pub proxy: Option<Proxy>,
     engine: Engine,
     emulator: Emulator,
 }
@@ -91,13 +94,27 @@ pub type Seen<T> = Result<T, String>;
 impl Cloud {
     /// Installs the tools, builds the functions, starts everything and deploys the stack.
     pub async fn start(slack_secret: SlackSecret, progress: &Progress) -> Result<Self> {
+        Self::start_with(slack_secret, false, progress).await
+    }
+
+    /// As [`Self::start`], with a fault proxy between the functions and AWS.
+    pub async fn start_behind_proxy(progress: &Progress) -> Result<Self> {
+        Self::start_with(SlackSecret::BotToken, true, progress).await
+    }
+
+    async fn start_with(slack_secret: SlackSecret, has_proxy: bool, progress: &Progress) -> Result<Self> {
         let preparation = Arc::clone(progress);
         let (workspace, tools) = tokio::task::spawn_blocking(move || prepare(&preparation)).await??;
         progress(Step::Started("starting the emulator and deploying infra/template.yaml"));
         let port = emulator::free_port().context("there is no free port on the loopback interface")?;
         let aws = Aws::new(emulator::endpoint(port));
         let engine = Engine::start(aws.clone()).await?;
-        let emulator = Emulator::start(&tools, port, engine.address()).await?;
+        let proxy = match has_proxy {
+            true => Some(Proxy::start(&tools, aws.endpoint()).await?),
+            false => None,
+        };
+        let functions = proxy.as_ref().map_or(aws.endpoint(), Proxy::endpoint);
+        let emulator = Emulator::start(&tools, port, engine.address(), functions).await?;
         let slack = Slack::start().await?;
         let (newrelic, webhook) = (Sink::newrelic().await?, Sink::webhook().await?);
         let secret = match slack_secret {
@@ -132,7 +149,7 @@ impl Cloud {
         let events = Publisher::start(aws.clone(), move |problem| warn(Step::Warning(problem)));
         progress(Step::Finished);
         let functions = workspace.functions;
-        Ok(Self { aws, slack, newrelic, webhook, events, stack, tools, functions, engine, emulator })
+        Ok(Self { aws, slack, newrelic, webhook, events, stack, tools, functions, proxy, engine, emulator })
     }
 
     /// Lets the schedules run, which they do not before: what tests and stories check must not depend on the minute

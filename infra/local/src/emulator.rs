@@ -33,10 +33,11 @@ pub struct Emulator {
 }
 
 impl Emulator {
-    /// Starts the emulator on `port` and waits until it answers. `engine` is the address of the ECS engine.
-    pub async fn start(tools: &Tools, port: u16, engine: SocketAddr) -> Result<Self> {
+    /// Starts the emulator on `port` and waits until it answers. `engine` is the address of the ECS engine, `functions`
+    /// where the functions find AWS.
+    pub async fn start(tools: &Tools, port: u16, engine: SocketAddr, functions: &str) -> Result<Self> {
         let state = tempfile::Builder::new().prefix("tidegate-local-").tempdir()?;
-        let process = launch(tools, state.path(), port, engine)?;
+        let process = launch(tools, state.path(), port, engine, functions)?;
         let mut emulator = Self { process, state };
         emulator.wait_until_healthy(&Aws::new(endpoint(port))).await?;
         Ok(emulator)
@@ -102,7 +103,7 @@ pub fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-fn launch(tools: &Tools, state: &Path, port: u16, engine: SocketAddr) -> Result<Child> {
+fn launch(tools: &Tools, state: &Path, port: u16, engine: SocketAddr, functions: &str) -> Result<Child> {
     for (name, text) in PROGRAM {
         fs::write(state.join(name), text)?;
     }
@@ -126,7 +127,8 @@ fn launch(tools: &Tools, state: &Path, port: u16, engine: SocketAddr) -> Result<
         .env("MINISTACK_HOST", "127.0.0.1")
         .env("MINISTACK_ACCOUNT_ID", ACCOUNT)
         .env("MINISTACK_REGION", REGION)
-        .env("AWS_ENDPOINT_URL", endpoint(port))
+        // The emulator hands it on to the functions.
+        .env("AWS_ENDPOINT_URL", functions)
         // Functions may do what their roles allow, and nothing else. We are the account's root: our access key is its id.
         .env("AUTH", "true")
         .env("DOCKER_HOST", format!("tcp://{engine}"))

@@ -12,6 +12,7 @@
 //! - [`cloud`] puts it all together for the demo and the tests; [`kept`] finds one that another process left running.
 //! - [`fleet`] fills it with the services that the demo tells of.
 //! - [`explain`] asks the functions what they would do; [`told`] gathers what everyone has been told.
+//! - [`proxy`] stands between the functions and the emulator where calls are to fail; [`wire`] lets each of them fail.
 //!
 //! README.md tells what is the emulator's and what is ours.
 
@@ -35,9 +36,11 @@ pub mod json;
 pub mod kept;
 pub mod listeners;
 pub mod progress;
+pub mod proxy;
 pub mod registry;
 pub mod sink;
 pub mod slack;
 pub mod stack;
 pub mod told;
 pub mod tools;
+pub mod wire;

@@ -23,7 +23,7 @@ async fn start() -> Result<(Emulator, Engine)> {
     let tools = Tools::install(&Workspace::find()?, &progress)?;
     let port = emulator::free_port()?;
     let engine = Engine::start(Aws::new(emulator::endpoint(port))).await?;
-    Ok((Emulator::start(&tools, port, engine.address()).await?, engine))
+    Ok((Emulator::start(&tools, port, engine.address(), &emulator::endpoint(port)).await?, engine))
 }
 
 /// Everything that runs out of this folder: the launcher, and the functions that it unpacked there.

@@ -19,13 +19,13 @@ const MESSAGES_PER_CALL_MAX: usize = 10;
 
 /// An Auto Scaling group whose instances join a cluster.
 #[derive(Debug, Clone, Copy)]
-pub struct Group {
+pub struct Group<'a> {
     /// Its name, and that of its launch configuration.
-    pub name: &'static str,
+    pub name: &'a str,
     /// The cluster that its instances join.
-    pub cluster: &'static str,
+    pub cluster: &'a str,
     /// What its instances are.
-    pub instance_type: &'static str,
+    pub instance_type: &'a str,
     /// Fewest instances.
     pub min: u32,
     /// Most instances.
@@ -81,7 +81,7 @@ impl Cloud {
     /// name.
     pub async fn create_fleet(
         &self,
-        name: &'static str,
+        name: &str,
         tags: &[(&str, &str)],
         (min, max): (u32, u32),
         tasks: u32,
@@ -101,7 +101,7 @@ impl Cloud {
     }
 
     /// Creates a group, and waits until its fewest instances have joined their cluster.
-    pub async fn create_group(&self, group: Group) -> Result<()> {
+    pub async fn create_group(&self, group: Group<'_>) -> Result<()> {
         // `echo ECS_CLUSTER=name >> /etc/ecs/ecs.config`, as the guides have it.
         let user_data = format!("#!/bin/bash\necho ECS_CLUSTER={} >> /etc/ecs/ecs.config\n", group.cluster);
         let user_data = BASE64.encode(user_data);

@@ -16,7 +16,7 @@ impl Cloud {
     }
 
     /// All items of the table under a partition key, in order.
-    pub(super) async fn partition(&self, key: &str) -> Result<Vec<Value>> {
+    pub(crate) async fn partition(&self, key: &str) -> Result<Vec<Value>> {
         let input = json!({
             "TableName": self.stack.output("TableName")?,
             "KeyConditionExpression": "pk = :pk",
@@ -175,7 +175,7 @@ impl Cloud {
     }
 
     /// What a schedule wakes its function with.
-    pub(super) async fn input_of(&self, schedule: &str) -> Result<Value> {
+    pub(crate) async fn input_of(&self, schedule: &str) -> Result<Value> {
         let targets = self.aws.events("ListTargetsByRule", &json!({ "Rule": schedule })).await?;
         let input = targets.pointer("/Targets/0/Input").and_then(Value::as_str);
         Ok(serde_json::from_str(input.with_context(|| format!("the schedule {schedule} has no input"))?)?)
@@ -204,6 +204,14 @@ impl Cloud {
     /// The events that Tidegate has sent, as EventBridge delivers them: the `CDEvent` is their `detail`.
     pub async fn cdevents(&self) -> Result<Vec<Value>> {
         self.messages_in(&listeners::queue_url(&self.aws, EVENTS)).await
+    }
+
+    /// Empties the queues of those who listen.
+    pub async fn forget_what_was_told(&self) -> Result<()> {
+        for queue in [ANNOUNCEMENTS, CHAT, EVENTS] {
+            self.aws.sqs("PurgeQueue", &json!({ "QueueUrl": listeners::queue_url(&self.aws, queue) })).await?;
+        }
+        Ok(())
     }
 
     /// The last lines in a log stream, oldest first.
