@@ -24,7 +24,7 @@ async fn whatever_call_goes_wrong_the_end_is_that_of_an_undisturbed_run() -> Res
         cases.extend(matrix::some(scenario, &found.calls));
         undisturbed.insert(scenario, found);
     }
-    let outcomes = matrix::run(&benches, &cases, &undisturbed, &|_| ()).await?;
+    let outcomes = matrix::run(&benches, &cases, &undisturbed, None, &|_| ()).await?;
     let bad: Vec<String> = outcomes.iter().filter(|outcome| !outcome.is_good()).map(table::line).collect();
     assert!(bad.is_empty(), "{}", bad.join("\n"));
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use local::progress;
@@ -24,6 +24,7 @@ Lets every AWS call of every function go wrong in every way, and checks that the
     --operation     such as UpdateService
     --fault         throttle, 500, reset, time-out or answer-lost
     --once          leave out the faults that last until the SDK gives up
+    --minutes N     begin no more cases after N minutes
     --benches N     use N clouds at the same time (3)";
 
 #[derive(Debug, Default)]
@@ -34,6 +35,7 @@ struct Wanted {
     function: Option<String>,
     operation: Option<String>,
     fault: Option<String>,
+    minutes: Option<u64>,
     benches: usize,
 }
 
@@ -49,6 +51,7 @@ impl Wanted {
                 "--function" => wanted.function = Some(value()?),
                 "--operation" => wanted.operation = Some(value()?),
                 "--fault" => wanted.fault = Some(value()?.replace("answer-lost", "answer lost")),
+                "--minutes" => wanted.minutes = Some(value()?.parse().context("--minutes needs a number")?),
                 "--benches" => wanted.benches = value()?.parse().context("--benches needs a number")?,
                 "--help" | "-h" => return Ok(None),
                 other => bail!("unknown argument {other}\n\n{HELP}"),
@@ -107,7 +110,8 @@ async fn run(wanted: &Wanted) -> Result<Vec<Outcome>> {
     }
     say(&format!("{} cases", cases.len()));
     let told = |outcome: &Outcome| say(&format!("{:5} s  {}", began.elapsed().as_secs(), table::line(outcome)));
-    matrix::run(&benches, &cases, &undisturbed, &told).await
+    let deadline = wanted.minutes.map(|minutes| began + Duration::from_secs(60 * minutes));
+    matrix::run(&benches, &cases, &undisturbed, deadline, &told).await
 }
 
 fn say(text: &str) {

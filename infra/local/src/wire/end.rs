@@ -93,11 +93,12 @@ fn told(bench: &Bench, name: &str) -> Vec<String> {
     messages.iter().map(headline).filter(|line| line.contains(name)).collect()
 }
 
-/// What is read first, without the time that something took.
+/// What is read first, without the time that something took: `it in staging: rolled back, 12s`.
 fn headline(message: &Message) -> String {
     let rendered = message.rendered();
-    let line = rendered.lines().next().unwrap_or_default();
-    line.split_once(" after ").map_or(line, |(what, _)| what).to_owned()
+    let words = rendered.lines().next().unwrap_or_default().split(' ');
+    let is_time = |word: &&str| word.starts_with(|first: char| first.is_ascii_digit());
+    words.filter(|word| !is_time(word)).collect::<Vec<_>>().join(" ")
 }
 
 /// How one end differs from another, field by field.
@@ -106,8 +107,15 @@ pub fn difference(expected: &Value, seen: &Value) -> Option<String> {
         return None;
     }
     let names = expected.as_object().into_iter().flat_map(|fields| fields.keys());
-    let differing = names.filter(|name| expected[name.as_str()] != seen[name.as_str()]);
-    let lines = differing.map(|name| format!("{name}: {} instead of {}", seen[name.as_str()], expected[name.as_str()]));
+    let fields = names.map(|name| (name.clone(), &expected[name.as_str()], &seen[name.as_str()]));
+    let parts = fields.flat_map(|(name, expected, seen)| match (expected, seen) {
+        (Value::Array(all), Value::Array(others)) if all.len() == others.len() => {
+            all.iter().zip(others).enumerate().map(|(at, (one, other))| (format!("{name} {at}"), one, other)).collect()
+        }
+        _ => vec![(name, expected, seen)],
+    });
+    let differing = parts.filter(|(_, expected, seen)| expected != seen);
+    let lines = differing.map(|(name, expected, seen)| format!("{name}: {seen} instead of {expected}"));
     Some(lines.collect::<Vec<_>>().join("; "))
 }
 

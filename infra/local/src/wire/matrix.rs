@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use futures_util::future::{join_all, try_join_all};
 use serde_json::Value;
 
-use super::bench::{Bench, Handled};
+use super::bench::Bench;
 use super::end;
 use super::faults::{Call, Extent, Fault, calls, listening, rules};
 use super::scenario::{Scenario, Subject};
@@ -36,7 +36,7 @@ pub struct Outcome {
     pub case: Case,
     /// How often the fault was there.
     pub fired: usize,
-    /// How many invocations it took until one ended well; more than Lambda makes where none did.
+    /// How many invocations it took until one ended well.
     pub tries: usize,
     /// How the end differs from that of an undisturbed run, if it does.
     pub difference: Option<String>,
@@ -150,11 +150,9 @@ async fn together(bench: &Bench, cases: &[(usize, Case)], expected: &Value) -> R
     }
     let ends = join_all(cases.iter().zip(&subjects).map(|((_, case), subject)| finish(bench, case, subject, expected)));
     let mut outcomes = Vec::new();
-    for (((_, case), (fired, handled)), difference) in cases.iter().zip(disturbed).zip(ends.await) {
-        let failed = (handled.tries > handled.errors.len() + 1 || handled.errors.len() == handled.tries)
-            .then(|| format!("every invocation failed: {:?}", handled.errors));
-        let difference = failed.or(difference.map_or_else(|error| Some(format!("{error:#}")), |difference| difference));
-        outcomes.push(Outcome { case: case.clone(), fired, tries: handled.tries, difference });
+    for (((_, case), (fired, tries, failed)), end) in cases.iter().zip(disturbed).zip(ends.await) {
+        let difference = failed.or(end.unwrap_or_else(|error| Some(format!("{error:#}"))));
+        outcomes.push(Outcome { case: case.clone(), fired, tries, difference });
     }
     let rejects = end::rejects(bench).await?;
     ensure!(rejects.is_empty(), "events were rejected in {cases:?}: {rejects:?}");
@@ -164,8 +162,8 @@ async fn together(bench: &Bench, cases: &[(usize, Case)], expected: &Value) -> R
 }
 
 /// Wakes the function with the fault in its way, then with the same event once more. Returns how often the fault was
-/// there.
-async fn disturb(bench: &Bench, case: &Case, subject: &Subject) -> Result<(usize, Handled)> {
+/// there, how many invocations it took, and what is wrong with that.
+async fn disturb(bench: &Bench, case: &Case, subject: &Subject) -> Result<(usize, usize, Option<String>)> {
     let function = case.scenario.function();
     bench.cool_down(function).await?;
     let numbers = bench.proxy()?.set_rules(&rules(&case.call, case.fault, case.extent)).await?;
@@ -174,8 +172,9 @@ async fn disturb(bench: &Bench, case: &Case, subject: &Subject) -> Result<(usize
     bench.proxy()?.set_rules(&[]).await?;
     let fired = fired.iter().filter(|it| Some(&it.rule) == numbers.last()).count();
     let again = bench.deliver(function, &subject.event, &subject.keys()).await?;
-    ensure!(again.tries == 1, "{function} failed though nothing was in its way any more: {:?}", again.errors);
-    Ok((fired, handled))
+    let failed = (again.tries > 1).then(|| format!("failed with nothing in its way any more: {:?}", again.errors));
+    let failed = handled.has_failed().then(|| format!("no invocation ended well: {:?}", handled.errors)).or(failed);
+    Ok((fired, handled.tries, failed))
 }
 
 async fn finish(bench: &Bench, case: &Case, subject: &Subject, expected: &Value) -> Result<Option<String>> {
@@ -192,25 +191,34 @@ async fn finish(bench: &Bench, case: &Case, subject: &Subject, expected: &Value)
     Ok(difference)
 }
 
-/// Runs cases on several benches at once, and tells each outcome as it comes.
+/// Runs cases on several benches at once, the slow ones last, and tells each outcome as it comes. None is begun after
+/// `deadline`.
 pub async fn run(
     benches: &[Bench],
     cases: &[Case],
     undisturbed: &BTreeMap<Scenario, Undisturbed>,
+    deadline: Option<Instant>,
     told: &(dyn Fn(&Outcome) + Sync),
 ) -> Result<Vec<Outcome>> {
     let mut numbered: Vec<(usize, Case)> = (1..).zip(cases.iter().cloned()).collect();
-    numbered.sort_by_key(|(number, case)| (case.scenario, *number));
-    let groups = numbered.chunk_by(|(_, one), (_, other)| one.scenario == other.scenario);
+    let kind = |case: &Case| ((case.fault == Fault::TimedOut).then_some(case.extent), case.scenario);
+    numbered.sort_by_key(|(number, case)| (kind(case), *number));
+    let groups = numbered.chunk_by(|(_, one), (_, other)| kind(one) == kind(other));
     let portions = groups.flat_map(|group| group.chunks(group.first().map_or(1, |(_, case)| case.scenario.at_once())));
     let waiting: Mutex<VecDeque<&[(usize, Case)]>> = Mutex::new(portions.collect());
-    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let is_over = || deadline.is_some_and(|deadline| Instant::now() > deadline);
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front().filter(|_| !is_over());
     let work = benches.iter().map(|bench| async {
         let mut outcomes = Vec::new();
         while let Some(portion) = next() {
             let scenario = portion.first().context("an empty portion")?.1.scenario;
             let expected = &undisturbed.get(&scenario).context("a scenario that was not run undisturbed")?.end;
-            let some = together(bench, portion, expected).await?;
+            let failed = |error: &anyhow::Error, case: &Case| {
+                let difference = Some(format!("{error:#}"));
+                Outcome { case: case.clone(), fired: 0, tries: 0, difference }
+            };
+            let some = together(bench, portion, expected).await;
+            let some = some.unwrap_or_else(|error| portion.iter().map(|(_, case)| failed(&error, case)).collect());
             some.iter().for_each(told);
             outcomes.extend(some);
         }
