@@ -1,13 +1,13 @@
 //! Faults between the real functions and AWS: a few of all those that `cargo run --package local --bin wire -- --all`
 //! tries, at least one of each kind for each function.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use local::progress;
 use local::wire::bench::Bench;
 use local::wire::faults::Fault;
-use local::wire::matrix::{self, Outcome};
+use local::wire::matrix::{self, Case, Outcome};
 use local::wire::scenario::Scenario;
 use local::wire::table;
 
@@ -17,19 +17,16 @@ const BENCHES: usize = 2;
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_call_goes_wrong_the_end_is_that_of_an_undisturbed_run() -> Result<()> {
     let benches = Bench::start_many(BENCHES, &progress::lines()).await?;
-    let first = benches.first().context("no bench")?;
-    let (mut undisturbed, mut cases) = (BTreeMap::new(), Vec::new());
-    for scenario in Scenario::ALL {
-        let found = matrix::undisturbed(first, scenario).await?;
-        cases.extend(matrix::some(scenario, &found.calls));
-        undisturbed.insert(scenario, found);
-    }
+    let undisturbed = matrix::all_undisturbed(&benches, &Scenario::ALL).await?;
+    let cases: Vec<Case> =
+        undisturbed.iter().flat_map(|(scenario, found)| matrix::some(*scenario, &found.calls)).collect();
     let outcomes = matrix::run(&benches, &cases, &undisturbed, None, &|_| ()).await?;
     let bad: Vec<String> = outcomes.iter().filter(|outcome| !outcome.is_good()).map(table::line).collect();
     assert!(bad.is_empty(), "{}", bad.join("\n"));
 
     let met = |outcome: &Outcome| (outcome.case.scenario.function(), outcome.case.fault);
     let met: BTreeSet<(&str, Fault)> = outcomes.iter().map(met).collect();
-    assert_eq!(met.len(), first.cloud.functions.len() * Fault::ALL.len(), "each function, each fault: {met:?}");
+    let functions = benches.first().map_or(0, |bench| bench.cloud.functions.len());
+    assert_eq!(met.len(), functions * Fault::ALL.len(), "each function, each fault: {met:?}");
     Ok(())
 }

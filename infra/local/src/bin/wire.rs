@@ -1,6 +1,7 @@
 //! `cargo run --package local --bin wire -- --all`: every call of every function, with every fault.
 
-use std::collections::BTreeMap;
+#![expect(clippy::disallowed_methods, reason = "it tells how long it has taken on this machine's clock")]
+
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -95,15 +96,13 @@ async fn main() -> Result<ExitCode> {
 async fn run(wanted: &Wanted) -> Result<Vec<Outcome>> {
     let began = Instant::now();
     let benches = Bench::start_many(wanted.benches, &progress::lines()).await?;
-    let mut undisturbed = BTreeMap::new();
+    let scenarios: Vec<Scenario> = Scenario::ALL.into_iter().filter(|it| wanted.has_function(*it)).collect();
+    let undisturbed = matrix::all_undisturbed(&benches, &scenarios).await?;
     let mut cases = Vec::new();
-    for scenario in Scenario::ALL.into_iter().filter(|scenario| wanted.has_function(*scenario)) {
-        let bench = benches.first().context("no bench")?;
-        let found = matrix::undisturbed(bench, scenario).await?;
+    for (scenario, found) in &undisturbed {
         let calls: Vec<String> = found.calls.iter().map(ToString::to_string).collect();
         say(&format!("{}, {}: {}\n  {}", scenario.function(), scenario.name(), calls.join(", "), found.end));
-        cases.extend(matrix::all(scenario, &found.calls).into_iter().filter(|case| wanted.has(case)));
-        undisturbed.insert(scenario, found);
+        cases.extend(matrix::all(*scenario, &found.calls).into_iter().filter(|case| wanted.has(case)));
     }
     if wanted.only_calls {
         return Ok(Vec::new());

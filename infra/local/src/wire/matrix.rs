@@ -73,7 +73,7 @@ fn name(scenario: Scenario, number: usize) -> String {
 }
 
 /// Runs a scenario with nothing in its way, and tells which calls there are.
-pub async fn undisturbed(bench: &Bench, scenario: Scenario) -> Result<Undisturbed> {
+async fn undisturbed(bench: &Bench, scenario: Scenario) -> Result<Undisturbed> {
     let subject = scenario.prepare(bench, &name(scenario, 0)).await?;
     let function = scenario.function();
     bench.cool_down(function).await?;
@@ -97,6 +97,19 @@ pub async fn undisturbed(bench: &Bench, scenario: Scenario) -> Result<Undisturbe
     let rejects = end::rejects(bench).await?;
     ensure!(rejects.is_empty(), "an event was rejected though nothing was in its way: {rejects:?}");
     Ok(Undisturbed { calls: calls(&requests), end })
+}
+
+/// Runs scenarios undisturbed, shared out among the benches.
+pub async fn all_undisturbed(benches: &[Bench], scenarios: &[Scenario]) -> Result<BTreeMap<Scenario, Undisturbed>> {
+    let work = benches.iter().enumerate().map(|(at, bench)| async move {
+        let mut found = Vec::new();
+        for &scenario in scenarios.iter().skip(at).step_by(benches.len()) {
+            let undisturbed = undisturbed(bench, scenario).await;
+            found.push((scenario, undisturbed.with_context(|| format!("in {}", scenario.name()))?));
+        }
+        anyhow::Ok(found)
+    });
+    Ok(try_join_all(work).await?.into_iter().flatten().collect())
 }
 
 /// Every call of a scenario with every fault.
