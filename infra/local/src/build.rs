@@ -48,6 +48,8 @@ pub fn functions(workspace: &Workspace, tools: &Tools, progress: &Progress) -> R
 /// The zip of a function that was built, as `sam package` makes it, but not compressed: it does not travel far, and
 /// compressing takes longer than everything else in a warm start.
 pub fn zip(workspace: &Workspace, function: &str) -> Result<Vec<u8>> {
+    // Another process may be building: what it has not finished writing does not run.
+    let _lock = workspace.lock("build")?;
     let bootstrap = workspace.target.join("lambda").join(function).join("bootstrap");
     let code = fs::read(&bootstrap).with_context(|| format!("{function} was not built: {}", bootstrap.display()))?;
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));

@@ -93,12 +93,17 @@ fn told(bench: &Bench, name: &str) -> Vec<String> {
     messages.iter().map(headline).filter(|line| line.contains(name)).collect()
 }
 
-/// What is read first, without the time that something took: `it in staging: rolled back, 12s`.
+/// What is read first, up to the time that something took, if it took any: `it in staging: rolled back, 12s after going
+/// live`.
 fn headline(message: &Message) -> String {
     let rendered = message.rendered();
-    let words = rendered.lines().next().unwrap_or_default().split(' ');
+    without_time(rendered.lines().next().unwrap_or_default())
+}
+
+fn without_time(line: &str) -> String {
     let is_time = |word: &&str| word.starts_with(|first: char| first.is_ascii_digit());
-    words.filter(|word| !is_time(word)).collect::<Vec<_>>().join(" ")
+    let words: Vec<&str> = line.split(' ').take_while(|word| !is_time(word)).collect();
+    words.join(" ").trim_end_matches(" after").trim_end_matches(',').to_owned()
 }
 
 /// How one end differs from another, field by field.
@@ -141,6 +146,16 @@ pub async fn is_at_rest(bench: &Bench, subject: &Subject) -> Result<Result<(), S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_headline_is_the_same_however_long_it_took() {
+        for line in ["rolled back", "rolled back, 12s after going live"] {
+            assert_eq!(without_time(line), "rolled back");
+        }
+        for line in ["failed", "failed after 1m 2s"] {
+            assert_eq!(without_time(line), "failed");
+        }
+    }
 
     #[test]
     fn only_what_differs_is_told() {
