@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 
+from microburst import protocols
 from microburst.cli import main
 from microburst.forward import Upstream
 
@@ -25,6 +26,11 @@ def with_the_host_that_was_called(self, request):
 
 
 Upstream._outbound_headers = with_the_host_that_was_called
+
+
+# Of SQS's errors only its own have a prefix in the words of its old protocol. That it is throttled is said by all services.
+
+protocols.query_error_namespace = lambda service: None
 
 threading.Thread(target=end_with_parent, daemon=True).start()
 main()

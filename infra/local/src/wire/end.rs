@@ -55,7 +55,7 @@ pub async fn of_crew(bench: &Bench, subject: &Subject) -> Result<Value> {
     let whose = format!("{cluster}/{name}");
     let end = json!({
         "desired": cloud.service(cluster, name).await?["desiredCount"],
-        "actions": actions(bench, &whose).await?,
+        "steps": steps(bench, &whose).await?,
         "told": told(bench, name),
     });
     subject.anonymous(&end)
@@ -72,7 +72,7 @@ pub async fn of_fleet(bench: &Bench, subject: &Subject) -> Result<Value> {
         "members": members.iter().map(|member| member.state.as_str()).collect::<Vec<_>>(),
         "instances": instances.iter().map(|instance| text(instance, "status")).collect::<Vec<_>>(),
         "tasks": [service["runningCount"], service["pendingCount"]],
-        "actions": actions(bench, name).await?,
+        "steps": steps(bench, name).await?,
         "told": told(bench, name),
     });
     subject.anonymous(&end)
@@ -83,9 +83,13 @@ pub async fn rejects(bench: &Bench) -> Result<Vec<Value>> {
     bench.cloud.rejects().await
 }
 
-async fn actions(bench: &Bench, whose: &str) -> Result<Value> {
+/// The steps that a scaler has made. One that failed is in its notes twice, with what was wrong with the first attempt; and
+/// who could not write down how it went has made it all the same.
+async fn steps(bench: &Bench, whose: &str) -> Result<Vec<Value>> {
     let actions = bench.cloud.scaling_actions(whose).await?;
-    Ok(actions.iter().map(|it| json!([it["what"], it["from"], it["to"], it["outcome"]])).collect())
+    let mut steps: Vec<Value> = actions.iter().map(|it| json!([it["what"], it["from"], it["to"]])).collect();
+    steps.dedup();
+    Ok(steps)
 }
 
 fn told(bench: &Bench, name: &str) -> Vec<String> {

@@ -9,7 +9,7 @@ const ATTEMPTS: usize = 4;
 /// Longer than the functions' SDK waits for an answer.
 const BLACK_HOLE_MILLISECONDS: u32 = 11_000;
 /// Services of the query protocol, or that have come from it, which have their own word for it.
-const OF_QUERY_PROTOCOL: [&str; 6] = ["autoscaling", "cloudwatch", "iam", "monitoring", "sns", "sqs"];
+const OF_QUERY_PROTOCOL: [&str; 5] = ["autoscaling", "cloudwatch", "iam", "monitoring", "sns"];
 
 /// A call that a function makes in one invocation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,11 +74,13 @@ impl Fault {
 
     fn effect(self, service: &str) -> Value {
         match self {
-            Self::Throttled if OF_QUERY_PROTOCOL.contains(&service) => {
-                json!({ "error": { "code": "Throttling", "message": "Rate exceeded", "status": 400 } })
-            }
             Self::Throttled => {
-                json!({ "error": { "code": "ThrottlingException", "message": "Rate exceeded", "status": 400 } })
+                let code = match service {
+                    "sqs" => "RequestThrottled",
+                    _ if OF_QUERY_PROTOCOL.contains(&service) => "Throttling",
+                    _ => "ThrottlingException",
+                };
+                json!({ "error": { "code": code, "message": "Rate exceeded", "status": 400 } })
             }
             Self::ServerError => {
                 json!({ "error": { "code": "InternalFailure", "message": "try again", "status": 500 } })
