@@ -422,6 +422,46 @@ fn the_dashboard_shows_metrics_that_there_are() {
     assert_eq!(missing, Vec::<&String>::new(), "metrics that nobody sees");
 }
 
+/// The emulator does not reckon with metric math. Each alarm on Tidegate's own health looks at every function that there
+/// is, and tells the topic, also when it is over.
+#[test]
+fn the_alarms_look_at_every_function() {
+    let template = template();
+    let functions: Vec<_> = resources(&template, "AWS::Serverless::Function").collect();
+    for (alarm, metric, combined) in
+        [("Errors", "Errors", "SUM"), ("Throttles", "Throttles", "SUM"), ("Delays", "AsyncEventAge", "MAX")]
+    {
+        let alarm = at(&template, &format!("Resources/{alarm}Alarm/Properties"));
+        for told in ["AlarmActions", "OKActions"] {
+            assert_eq!(intrinsic(&at(alarm, told)[0]), "!Ref DeploymentsTopic");
+        }
+        assert_eq!(at(alarm, "TreatMissingData"), "notBreaching", "{metric}: a function that is not called is well");
+        let metrics = at(alarm, "Metrics").as_sequence().unwrap();
+        let Value::Tagged(expression) = at(&metrics[0], "Expression") else { panic!("{alarm:?}") };
+        assert_eq!(expression.value[0], "HasScaling");
+        let looked_at = Value::from(metrics.get(1..).unwrap().to_vec());
+        let looked_at: Vec<_> = conditional(&looked_at).collect();
+        for (branch, scaling) in [(1, true), (2, false)] {
+            let there = looked_at.iter().filter(|(condition, _)| scaling || condition.is_none());
+            let ids: Vec<_> = there.map(|(_, it)| format!("FILL({}, 0)", at(it, "Id").as_str().unwrap())).collect();
+            assert_eq!(expression.value[branch], format!("{combined}([{}])", ids.join(", ")));
+        }
+        let named: Vec<_> = looked_at
+            .iter()
+            .map(|(condition, it)| {
+                assert_eq!(at(it, "MetricStat/Metric/MetricName"), metric);
+                assert_eq!(at(it, "ReturnData"), &Value::from(false), "an alarm has one result");
+                (*condition, intrinsic(at(&at(it, "MetricStat/Metric/Dimensions")[0], "Value")))
+            })
+            .collect();
+        let expected: Vec<_> = functions
+            .iter()
+            .map(|(name, function)| (function.get("Condition").and_then(Value::as_str), format!("!Ref {name}")))
+            .collect();
+        assert_eq!(named, expected);
+    }
+}
+
 /// What an index holds is paid for at each write, and cannot be changed without making the index anew.
 #[test]
 fn the_indexes_hold_what_they_are_asked_for() {

@@ -34,6 +34,16 @@ fn alarms_are_described_by_name_with_their_state() -> Result<()> {
 }
 
 #[test]
+fn the_stack_has_alarms_of_metric_math() -> Result<()> {
+    scenario(|cloud| async move {
+        let input = json!({ "AlarmNames": ["tidegate-errors", "tidegate-throttles", "tidegate-delays"] });
+        let answer = cloud.aws.cloudwatch("DescribeAlarms", &input).await?;
+        assert_eq!(answer["MetricAlarms"].as_array().map(Vec::len), Some(3), "{answer}");
+        Ok(())
+    })
+}
+
+#[test]
 fn what_a_task_definition_names_is_there_or_not() -> Result<()> {
     scenario(|cloud| async move {
         let role = cloud.create_task_role("smoke-role").await?;
