@@ -16,8 +16,9 @@ use crate::aws::{ACCOUNT, Aws, REGION};
 use crate::tools::{Tools, last_lines};
 
 /// What the emulator is started with, and the modules beside it.
-const PROGRAM: [(&str, &str); 3] = [
+const PROGRAM: [(&str, &str); 4] = [
     ("launcher.py", include_str!("launcher.py")),
+    ("formation.py", include_str!("formation.py")),
     ("instances.py", include_str!("instances.py")),
     ("queues.py", include_str!("queues.py")),
 ];

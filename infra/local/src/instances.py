@@ -1,8 +1,8 @@
 """The part of EC2 Auto Scaling and of ECS's scheduler that the emulator lacks: instances that boot, join the cluster
 that their user data names, take tasks as far as they have room, drain, and go.
 
-A group whose launch configuration has `ECS_CLUSTER=name` in its user data is such a group. Its cluster's EC2 tasks are
-placed; other clusters stay as the emulator has them: without instances, and with room for everything. The launcher
+A group whose launch configuration or template has `ECS_CLUSTER=name` in its user data is such a group. Its cluster's EC2
+tasks are placed; other clusters stay as the emulator has them: without instances, and with room for everything. The launcher
 hands in what it shares.
 """
 
@@ -23,7 +23,7 @@ from ministack.core.responses import (
     now_iso,
     request_scope,
 )
-from ministack.services import autoscaling, ecs
+from ministack.services import autoscaling, ec2, ecs
 
 # What the instances of the local cloud have: CPU units, and the memory that the agent leaves (MiB).
 TYPES = {
@@ -51,17 +51,24 @@ shared = SimpleNamespace()
 # Groups. Instances boot, and leave through the hook that waits for them.
 
 
+def launch_of(group):
+    """How a group's instances are launched: its launch configuration, or the newest version of its launch template."""
+    template = ec2._launch_templates.get((group.get("LaunchTemplate") or {}).get("LaunchTemplateId"))
+    if template:
+        return template["Versions"][-1]["LaunchTemplateData"]
+    return autoscaling._launch_configs.get(group.get("LaunchConfigurationName") or "") or {}
+
+
 def cluster_of(group):
     """The cluster that a group's instances join."""
-    configuration = autoscaling._launch_configs.get(group.get("LaunchConfigurationName") or "") or {}
+    configuration = launch_of(group)
     user_data = base64.b64decode(configuration.get("UserData") or "").decode(errors="replace")
     named = re.search(r"ECS_CLUSTER=([\w-]+)", user_data)
     return named and named[1]
 
 
 def type_of(group):
-    configuration = autoscaling._launch_configs.get(group.get("LaunchConfigurationName") or "") or {}
-    return configuration.get("InstanceType", "")
+    return launch_of(group).get("InstanceType", "")
 
 
 def has_instances(cluster):
@@ -486,7 +493,7 @@ def placed(run_task):
         tasks, failures = [], []
         with LOCK:
             for _ in range(data.get("count", 1)):
-                machine = place_for(cluster, needs_of(definition))
+                machine = place_for(cluster, needs_of(definition), taken_by(cluster, data))
                 if not machine:
                     failures.append({"arn": shared.ecs_arn("cluster", cluster), "reason": "RESOURCE:CPU"})
                     continue
@@ -503,11 +510,23 @@ def placed(run_task):
     return wrapped
 
 
-def place_for(cluster, needs):
+def is_daemon(service):
+    return (service or {}).get("schedulingStrategy") == "DAEMON"
+
+
+def taken_by(cluster, data):
+    """The instances that have their copy, if it is a daemon that is started."""
+    name = data.get("group", "").split(":", 1)[-1]
+    if not is_daemon(ecs._services.get(f"{cluster}/{name}")):
+        return set()
+    return {task.get("containerInstanceArn") for task in tasks_of(cluster, name)}
+
+
+def place_for(cluster, needs, taken=frozenset()):
     fitting = []
     for _, machine in in_cluster(cluster, "ACTIVE"):
         cpu, memory, ports = room_of(machine)
-        if cpu >= needs[0] and memory >= needs[1] and not ports & needs[2]:
+        if arn_of(machine) not in taken and cpu >= needs[0] and memory >= needs[1] and not ports & needs[2]:
             fitting.append((cpu, machine["id"], machine))
     return max(fitting)[2] if fitting else None
 
@@ -625,6 +644,10 @@ def look():
                     machine["tasks"] = len(tasks_on(arn_of(machine)))
                     announce(member["InstanceId"], machine)
         clusters = {cluster_of(group) for group in autoscaling._asgs.values()}
+        for key, service in ecs._services.items():
+            cluster = key.split("/", 1)[0]
+            if is_daemon(service) and cluster in clusters:
+                service["desiredCount"] = len(in_cluster(cluster, "ACTIVE"))
         behind = [
             (key.split("/", 1)[0], key)
             for key, service in ecs._services.items()

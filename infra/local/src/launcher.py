@@ -30,6 +30,7 @@ from ministack.core.responses import error_response_json, get_account_id, get_re
 from ministack.services import cloudwatch, ecr, ecs, eventbridge, lambda_svc, tagging
 from ministack.services.cloudformation import provisioners
 
+import formation
 import instances
 import queues
 
@@ -906,6 +907,7 @@ instances.install(
     problem=traceback.print_exc,
 )
 queues.install(app, traceback.print_exc)
+formation.install()
 
 
 # Permissions are checked against what a call names: the service, the family, the task, the instance or the log stream,

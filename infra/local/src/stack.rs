@@ -1,4 +1,5 @@
-//! Deploys `infra/template.yaml`, the very template that users deploy, as `sam package` and `sam deploy` would.
+//! Deploys `infra/template.yaml`, the very template that users deploy, as `sam package` and `sam deploy` would; and other
+//! templates, as `aws cloudformation deploy` would.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +14,8 @@ use crate::aws::{Aws, REGION, elements};
 use crate::build;
 use crate::tools::Workspace;
 
-const NAME: &str = "tidegate";
+/// The name of Tidegate's own stack.
+pub const NAME: &str = "tidegate";
 /// The bucket with the functions' zips, `<binary>.zip`.
 pub const BUCKET: &str = "tidegate-local-artifacts";
 const VERSION: &str = "2010-05-15";
@@ -34,18 +36,57 @@ impl Stack {
         let path = workspace.root.join("infra/template.yaml");
         let text = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
         let mut template: Value = serde_yaml_ng::from_str(&text).context("infra/template.yaml is not YAML")?;
+        make_bucket(aws).await?;
         package(aws, workspace, &mut template).await?;
         // CloudFormation takes a template of more than 51,200 bytes from a bucket only, where SAM puts it too.
         let path = format!("/{BUCKET}/template.yaml");
         let uploaded = aws.send("s3", Method::PUT, &path, &[], serde_yaml_ng::to_string(&template)?).await?;
         ensure!(uploaded.status.is_success(), "the template cannot be uploaded: {}", uploaded.text());
-        create(aws, &format!("{}{path}", aws.endpoint()), parameters).await?;
-        describe(aws).await
+        let template = ("TemplateURL", format!("{}{path}", aws.endpoint()));
+        let capabilities = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"];
+        change(aws, NAME, Change::Create, (template.0, &template.1), &capabilities, parameters).await?;
+        describe(aws, NAME).await
+    }
+
+    /// Deploys Tidegate's stack once more, with other parameters.
+    pub async fn update(aws: &Aws, parameters: &[(&str, &str)]) -> Result<Self> {
+        let template = format!("{}/{BUCKET}/template.yaml", aws.endpoint());
+        let capabilities = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"];
+        change(aws, NAME, Change::Update, ("TemplateURL", &template), &capabilities, parameters).await?;
+        describe(aws, NAME).await
+    }
+
+    /// Makes the stack `name` of another template.
+    pub async fn deploy_other(
+        aws: &Aws,
+        name: &str,
+        template: &str,
+        capabilities: &[&str],
+        parameters: &[(&str, &str)],
+    ) -> Result<Self> {
+        change(aws, name, Change::Create, ("TemplateBody", template), capabilities, parameters).await?;
+        describe(aws, name).await
+    }
+
+    /// Deletes the stack `name`, and waits until it is gone.
+    pub async fn delete(aws: &Aws, name: &str) -> Result<()> {
+        let stack = ("StackName", name);
+        call(aws, "DeleteStack", &[stack]).await?;
+        let deadline = Instant::now() + DEADLINE;
+        // A stack that is gone cannot be described by its name.
+        while let Ok(answer) = call(aws, "DescribeStacks", &[stack]).await {
+            let status = elements(&answer, "StackStatus").next().unwrap_or("unknown").to_owned();
+            if status.contains("FAILED") || Instant::now() > deadline {
+                bail!("the stack {name} was not deleted: {status}\n{}", failures(aws, name).await);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
     }
 
     /// What the stack of a running cloud made.
     pub async fn find(aws: &Aws) -> Result<Self> {
-        describe(aws).await
+        describe(aws, NAME).await
     }
 
     /// The name in Lambda of a function (such as `scale-service`), which the template must have.
@@ -71,13 +112,18 @@ impl Stack {
     }
 }
 
-/// Uploads the zip of every function and points the template to it.
-async fn package(aws: &Aws, workspace: &Workspace, template: &mut Value) -> Result<()> {
+/// Where the zips and the template go.
+async fn make_bucket(aws: &Aws) -> Result<()> {
     let location = format!(
         "<CreateBucketConfiguration><LocationConstraint>{REGION}</LocationConstraint></CreateBucketConfiguration>"
     );
     let created = aws.send("s3", Method::PUT, &format!("/{BUCKET}"), &[], location).await?;
     ensure!(created.status.is_success(), "the bucket for the functions cannot be made: {}", created.text());
+    Ok(())
+}
+
+/// Uploads the zip of every function and points the template to it.
+async fn package(aws: &Aws, workspace: &Workspace, template: &mut Value) -> Result<()> {
     let resources = template.get_mut("Resources").and_then(Value::as_mapping_mut).context("a template of nothing")?;
     for (name, resource) in resources {
         if resource.get("Type").and_then(Value::as_str) != Some("AWS::Serverless::Function") {
@@ -96,49 +142,76 @@ async fn package(aws: &Aws, workspace: &Workspace, template: &mut Value) -> Resu
     Ok(())
 }
 
-async fn create(aws: &Aws, template_url: &str, parameters: &[(&str, &str)]) -> Result<()> {
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    Create,
+    Update,
+}
+
+impl Change {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Create => "CREATE",
+            Self::Update => "UPDATE",
+        }
+    }
+}
+
+/// Makes or updates a stack by a change set, as the AWS CLI does.
+async fn change(
+    aws: &Aws,
+    name: &str,
+    kind: Change,
+    template: (&str, &str),
+    capabilities: &[&str],
+    parameters: &[(&str, &str)],
+) -> Result<()> {
     let change_set = ("ChangeSetName", "local");
-    let stack = ("StackName", NAME);
+    let stack = ("StackName", name);
     let keys: Vec<[String; 2]> = (1..=parameters.len())
         .map(|n| ["Key", "Value"].map(|part| format!("Parameters.member.{n}.Parameter{part}")))
         .collect();
-    let mut input = vec![
-        stack,
-        change_set,
-        ("ChangeSetType", "CREATE"),
-        ("TemplateURL", template_url),
-        ("Capabilities.member.1", "CAPABILITY_NAMED_IAM"),
-        ("Capabilities.member.2", "CAPABILITY_AUTO_EXPAND"),
-    ];
+    let capability_keys: Vec<String> = (1..=capabilities.len()).map(|n| format!("Capabilities.member.{n}")).collect();
+    let mut input = vec![stack, change_set, ("ChangeSetType", kind.name()), template];
+    input.extend(capability_keys.iter().map(String::as_str).zip(capabilities.iter().copied()));
     for ([key, value], (name, content)) in keys.iter().zip(parameters) {
         input.push((key, name));
         input.push((value, content));
     }
     call(aws, "CreateChangeSet", &input).await?;
-    wait(aws, "DescribeChangeSet", &[stack, change_set], "Status").await?;
+    wait(aws, name, "DescribeChangeSet", &[stack, change_set], "Status", "CREATE_COMPLETE").await?;
     call(aws, "ExecuteChangeSet", &[stack, change_set]).await?;
-    wait(aws, "DescribeStacks", &[stack], "StackStatus").await
+    let complete = format!("{}_COMPLETE", kind.name());
+    wait(aws, name, "DescribeStacks", &[stack], "StackStatus", &complete).await
 }
 
-/// Asks until the status is complete or failed; a failure is explained by the stack's own events.
-async fn wait(aws: &Aws, operation: &str, input: &[(&str, &str)], element: &str) -> Result<()> {
+/// Asks until the status is `complete`, or failed; a failure is explained by the stack's own events.
+async fn wait(
+    aws: &Aws,
+    name: &str,
+    operation: &str,
+    input: &[(&str, &str)],
+    element: &str,
+    complete: &str,
+) -> Result<()> {
     let deadline = Instant::now() + DEADLINE;
     loop {
         let answer = call(aws, operation, input).await?;
         let status = elements(&answer, element).next().unwrap_or("unknown").to_owned();
-        if status == "CREATE_COMPLETE" {
+        if status == complete {
             return Ok(());
         }
         if Instant::now() > deadline || ["FAILED", "ROLLBACK", "DELETE"].iter().any(|word| status.contains(word)) {
             let reason = elements(&answer, "StatusReason").next().unwrap_or_default();
-            bail!("the stack was not deployed: {element} {status} {reason}\n{}", failures(aws).await);
+            let failures = failures(aws, name).await;
+            bail!("the stack {name} was not deployed: {element} {status} {reason}\n{failures}");
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-async fn failures(aws: &Aws) -> String {
-    let events = call(aws, "DescribeStackEvents", &[("StackName", NAME)]).await.unwrap_or_default();
+async fn failures(aws: &Aws, name: &str) -> String {
+    let events = call(aws, "DescribeStackEvents", &[("StackName", name)]).await.unwrap_or_default();
     let line = |event: &str| {
         let part = |name| elements(event, name).next().unwrap_or_default().to_owned();
         format!("  {} {}: {}", part("LogicalResourceId"), part("ResourceStatus"), part("ResourceStatusReason"))
@@ -146,15 +219,15 @@ async fn failures(aws: &Aws) -> String {
     elements(&events, "member").filter(|e| e.contains("FAILED")).map(line).collect::<Vec<_>>().join("\n")
 }
 
-async fn describe(aws: &Aws) -> Result<Stack> {
+async fn describe(aws: &Aws, name: &str) -> Result<Stack> {
     let pairs = |xml: &str, key: &str, value: &str| {
         elements(xml, "member")
             .filter_map(|m| Some((elements(m, key).next()?.to_owned(), elements(m, value).next()?.to_owned())))
             .collect()
     };
-    let stacks = call(aws, "DescribeStacks", &[("StackName", NAME)]).await?;
+    let stacks = call(aws, "DescribeStacks", &[("StackName", name)]).await?;
     let outputs = elements(&stacks, "Outputs").next().unwrap_or_default();
-    let resources = call(aws, "DescribeStackResources", &[("StackName", NAME)]).await?;
+    let resources = call(aws, "DescribeStackResources", &[("StackName", name)]).await?;
     Ok(Stack {
         outputs: pairs(outputs, "OutputKey", "OutputValue"),
         resources: pairs(&resources, "LogicalResourceId", "PhysicalResourceId"),
