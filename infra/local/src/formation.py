@@ -1,9 +1,9 @@
 """What the emulator's CloudFormation makes of ECS's and Auto Scaling's resources goes through the same operations that
-everybody else calls. The emulator writes its tables itself, and leaves out most of what a template says: placement,
+everybody else calls; and a secret is known by its ARN. The emulator writes its tables itself, and leaves out most of what a template says: placement,
 daemons, health checks, secrets, instances.
 """
 
-from ministack.services import autoscaling, ec2, ecs
+from ministack.services import autoscaling, ec2, ecs, secretsmanager
 from ministack.services.cloudformation import provisioners
 
 import instances
@@ -124,8 +124,29 @@ def deleted(delete):
     return wrapped
 
 
+# Secrets. What `Ref` says of one is its ARN; the emulator says its name, with which no task starts.
+
+
+def name_of(arn):
+    return next((name for name, secret in secretsmanager._secrets.items() if secret["ARN"] == arn), arn)
+
+
+def by_arn(change):
+    def wrapped(*arguments, **named):
+        first, *others = arguments
+        result = change(name_of(first), *others, **named)
+        if not result:
+            return result
+        secret = secretsmanager._secrets.get(result[0])
+        return (secret["ARN"] if secret else result[0]), result[1]
+
+    return wrapped
+
+
 def install():
     handlers = provisioners._RESOURCE_HANDLERS
+    secret = handlers["AWS::SecretsManager::Secret"]
+    secret.update({kind: by_arn(secret[kind]) for kind in ("create", "update", "delete")})
     handlers["AWS::ECS::TaskDefinition"].update(create=create_task_definition, update=update_task_definition)
     handlers["AWS::ECS::Service"].update(create=create_service, update=update_service)
     group = handlers["AWS::AutoScaling::AutoScalingGroup"]

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use axum::http::Method;
 use bytes::Bytes;
-use serde_yaml_ng::Value;
 
 use crate::aws::{Aws, REGION, elements};
 use crate::build;
@@ -35,12 +34,11 @@ impl Stack {
     pub async fn deploy(aws: &Aws, workspace: &Workspace, parameters: &[(&str, &str)]) -> Result<Self> {
         let path = workspace.root.join("infra/template.yaml");
         let text = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-        let mut template: Value = serde_yaml_ng::from_str(&text).context("infra/template.yaml is not YAML")?;
         make_bucket(aws).await?;
-        package(aws, workspace, &mut template).await?;
+        let template = package(aws, workspace, &text).await?;
         // CloudFormation takes a template of more than 51,200 bytes from a bucket only, where SAM puts it too.
         let path = format!("/{BUCKET}/template.yaml");
-        let uploaded = aws.send("s3", Method::PUT, &path, &[], serde_yaml_ng::to_string(&template)?).await?;
+        let uploaded = aws.send("s3", Method::PUT, &path, &[], template).await?;
         ensure!(uploaded.status.is_success(), "the template cannot be uploaded: {}", uploaded.text());
         let template = ("TemplateURL", format!("{}{path}", aws.endpoint()));
         let capabilities = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"];
@@ -122,24 +120,30 @@ async fn make_bucket(aws: &Aws) -> Result<()> {
     Ok(())
 }
 
-/// Uploads the zip of every function and points the template to it.
-async fn package(aws: &Aws, workspace: &Workspace, template: &mut Value) -> Result<()> {
-    let resources = template.get_mut("Resources").and_then(Value::as_mapping_mut).context("a template of nothing")?;
-    for (name, resource) in resources {
-        if resource.get("Type").and_then(Value::as_str) != Some("AWS::Serverless::Function") {
-            continue;
+/// Uploads the zip of every function, and points the template to it. The text is otherwise left as it is: written anew, its
+/// quotation marks would be lost, and with them the difference between "off" and false.
+async fn package(aws: &Aws, workspace: &Workspace, template: &str) -> Result<String> {
+    let mut packaged = String::with_capacity(template.len());
+    let mut binary = None;
+    for line in template.lines() {
+        let property = line.trim();
+        if let Some(name) = property.strip_prefix("Binary: ") {
+            binary = Some(name);
         }
-        let binary = resource.get("Metadata").and_then(|m| m.get("BuildProperties")).and_then(|b| b.get("Binary"));
-        let binary = binary.and_then(Value::as_str).with_context(|| format!("{name:?} names no binary to build"))?;
-        let code = build::zip(workspace, binary)?;
-        let key = format!("{binary}.zip");
-        let uploaded = aws.send("s3", Method::PUT, &format!("/{BUCKET}/{key}"), &[], Bytes::from(code)).await?;
-        ensure!(uploaded.status.is_success(), "{key} cannot be uploaded: {}", uploaded.text());
-        let location = BTreeMap::from([("Bucket", BUCKET), ("Key", &key)]);
-        let properties = resource.get_mut("Properties").context("a function without properties")?;
-        *properties.get_mut("CodeUri").context("a function without CodeUri")? = serde_yaml_ng::to_value(location)?;
+        match property {
+            "CodeUri: ../" => {
+                let binary = binary.take().context("a function names no binary to build")?;
+                let code = build::zip(workspace, binary)?;
+                let key = format!("{binary}.zip");
+                let uploaded = aws.send("s3", Method::PUT, &format!("/{BUCKET}/{key}"), &[], Bytes::from(code)).await?;
+                ensure!(uploaded.status.is_success(), "{key} cannot be uploaded: {}", uploaded.text());
+                packaged.push_str(&line.replace("../", &format!("s3://{BUCKET}/{key}")));
+            }
+            _ => packaged.push_str(line),
+        }
+        packaged.push('\n');
     }
-    Ok(())
+    Ok(packaged)
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -166,7 +170,8 @@ async fn change(
     capabilities: &[&str],
     parameters: &[(&str, &str)],
 ) -> Result<()> {
-    let change_set = ("ChangeSetName", "local");
+    let change_set = ("ChangeSetName", format!("local-{}", kind.name().to_lowercase()));
+    let change_set = (change_set.0, change_set.1.as_str());
     let stack = ("StackName", name);
     let keys: Vec<[String; 2]> = (1..=parameters.len())
         .map(|n| ["Key", "Value"].map(|part| format!("Parameters.member.{n}.Parameter{part}")))
