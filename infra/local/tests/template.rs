@@ -509,6 +509,48 @@ fn every_function_logs_json_into_a_group_with_retention() {
     }
 }
 
+/// Handlers are safe side by side, and a reservation would come out of the account's pool. In the emulator it would show
+/// nothing.
+#[test]
+fn no_concurrency_is_reserved() {
+    let template = template();
+    assert!(at(&template, "Globals/Function").get("ReservedConcurrentExecutions").is_none());
+    for (name, function) in resources(&template, "AWS::Serverless::Function") {
+        assert!(at(function, "Properties").get("ReservedConcurrentExecutions").is_none(), "{name}");
+    }
+}
+
+#[test]
+fn what_can_have_tags_says_whose_it_is() {
+    let template = template();
+    let owner: Value = serde_yaml_ng::from_str("[{Key: application, Value: tidegate}]").unwrap();
+    for kind in [
+        "AWS::CloudWatch::Alarm",
+        "AWS::DynamoDB::Table",
+        "AWS::IAM::Role",
+        "AWS::Logs::LogGroup",
+        "AWS::SNS::Topic",
+        "AWS::SQS::Queue",
+    ] {
+        let found: Vec<_> = resources(&template, kind).collect();
+        assert!(!found.is_empty(), "{kind}");
+        for (name, resource) in found {
+            assert_eq!(at(resource, "Properties/Tags"), &owner, "{name}");
+        }
+    }
+    assert_eq!(at(&template, "Globals/Function/Tags/application"), "tidegate");
+}
+
+/// What is deleted with the stack, and what is not: nothing is left behind but the history.
+#[test]
+fn only_the_history_outlives_the_stack() {
+    let template = template();
+    for (name, resource) in at(&template, "Resources").as_mapping().unwrap() {
+        let kept = resource.get("DeletionPolicy").is_some_and(|policy| policy != "Delete");
+        assert_eq!(kept, name == "HistoryTable", "{name:?}");
+    }
+}
+
 #[test]
 fn every_function_of_the_workspace_is_in_the_template() {
     let template = template();
