@@ -1,7 +1,7 @@
 //! What the pages for people name is there: files and headings, functions and alarms, outputs and parameters; and the
 //! events that they tell people to send can be read.
 
-#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,7 +1,7 @@
 //! A release, as `.ci/package` makes it, of stand-ins for the binaries: the same files from the same binaries, and a
 //! template that needs nothing but them.
 
-#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::fs;
