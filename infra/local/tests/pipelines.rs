@@ -312,6 +312,17 @@ fn what_the_registry_has_is_not_pushed_again() {
     assert!(tags[0].contains("--image-tag develop ") && tags[1].contains("--image-tag master "), "{tags:?}");
 }
 
+/// Whoever may open a pull request names its branch.
+#[test]
+fn the_name_of_a_branch_is_no_command() {
+    for pipeline in PIPELINES {
+        let machine = Machine::new(pipeline, "x;touch${IFS}owned;`touch owned`$(touch owned)");
+        assert!(machine.run(), "{pipeline:?}");
+        assert!(!machine.path("service/owned").exists(), "{pipeline:?}");
+        assert_eq!(machine.calls("docker push"), Vec::<String>::new());
+    }
+}
+
 /// The labels that Tidegate reads are those that the pipelines set.
 #[test]
 fn the_image_says_where_it_comes_from() {
