@@ -60,8 +60,16 @@ impl Told {
                 })
             })
             .await?;
-        let lines = cloud.log("notify", id).await?;
-        let lines = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok()).collect();
+        // What a function has printed is in its log when the invocation has ended, which is after it has told everyone.
+        let metrics = cloud
+            .wait_for(&format!("the metrics of {id} in the log"), || async {
+                let lines = cloud.log("notify", id).await?;
+                let lines = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok()).collect();
+                let mut metrics = about(lines, "/record");
+                metrics.retain(|line| line.get("_aws").is_some_and(Value::is_object));
+                Ok(if has_event && metrics.is_empty() { Err("there are none".to_owned()) } else { Ok(metrics) })
+            })
+            .await?;
         let mut messages = cloud.slack.messages_about(id);
         let slack = messages.pop().with_context(|| format!("no message about {id}"))?;
         ensure!(messages.is_empty(), "more than one message about {id}: {slack:?} {messages:?}");
@@ -72,10 +80,7 @@ impl Told {
             events,
             newrelic: about(cloud.newrelic.accepted_about(id), "/variables/changeTrackingEvent/groupId"),
             webhook: about(cloud.webhook.accepted_about(id), "/data/id"),
-            metrics: about(lines, "/record")
-                .into_iter()
-                .filter(|line| line.get("_aws").is_some_and(Value::is_object))
-                .collect(),
+            metrics,
             record,
         })
     }
