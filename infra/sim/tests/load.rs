@@ -1,7 +1,5 @@
 //! A small load: the command `cargo run -p sim --profile sim --example load` has the large one.
 
-#![expect(clippy::print_stdout, reason = "the figures are for people")]
-
 use sim::load::{self, Load};
 
 #[test]

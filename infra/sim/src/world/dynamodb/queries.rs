@@ -137,7 +137,7 @@ impl Table {
         let of_hash = items.iter().filter(|(_, item)| is_of_hash(item));
         let mut items: Vec<(Place<'_>, &Item)> =
             of_hash.filter_map(|(key, item)| Some(((item.get(index.range)?["S"].as_str()?, key), item))).collect();
-        items.sort_by(|(left, _), (right, _)| left.cmp(right));
+        items.sort_by_key(|(place, _)| *place);
         Ok(Source { hash: index.hash, range: index.range, shows: index.shows, items })
     }
 }
