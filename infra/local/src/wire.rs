@@ -4,7 +4,7 @@
 //! - [`faults`]: what may become of a call.
 //! - [`scenario`]: for each function an event that makes it do its work, what comes before and after.
 //! - [`end`]: all that must be the same, however it came about.
-//! - [`bench`]: a cloud in which nothing happens by itself.
+//! - [`mod@bench`]: a cloud in which nothing happens by itself.
 //! - [`matrix`]: the cases, and how they are run.
 //! - [`table`]: what came out, for people.
 //!
