@@ -19,5 +19,5 @@ pub mod load;
 pub mod mutants;
 pub mod permissions;
 pub mod plan;
-mod selection;
+pub mod selection;
 pub mod world;

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use crate::world::Image;
 
 /// Digest and tag of what a service with this policy is to run; `None` where nothing fits.
-pub(crate) fn selected(images: &BTreeMap<String, Image>, policy: &str) -> Option<(String, String)> {
+#[must_use]
+pub fn selected(images: &BTreeMap<String, Image>, policy: &str) -> Option<(String, String)> {
     let tagged: Vec<_> = images.values().flat_map(|image| image.tags.iter().map(move |tag| (image, tag))).collect();
     let version = |tag: &str| -> Option<Vec<u64>> {
         tag.starts_with("1.").then(|| tag.split('.').map(|part| part.parse().unwrap()).collect())

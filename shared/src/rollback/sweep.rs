@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::decide::{Leave, Verdict, speaks_against};
+use super::decide::{Leave, Observed, Verdict, speaks_against};
 use super::{Cause, Rollbacker, Seen, about, act, decided, left_alone, observed};
 use crate::decision::{Action, Decision, Handled};
 use crate::error::Error;
@@ -46,7 +46,7 @@ impl Rollbacker {
     /// Looks at one service. `None` where nothing is to be told.
     async fn watch(&self, id: &ServiceRef, explain: bool) -> Result<Option<Decision>, Error> {
         let cause = Cause { thorough: true, ..Cause::default() };
-        let Some(mut seen) = self.observe(id, cause).await? else {
+        let Some(seen) = self.observe(id, cause).await? else {
             if !explain {
                 self.forget(id, &self.store.history(id).await?).await?;
             }
@@ -57,7 +57,7 @@ impl Rollbacker {
             verdict if explain => Ok(Some(act::would(&seen, &verdict))),
             Verdict::Wait => Ok(None),
             Verdict::Leave(leave) => {
-                let baked = self.prove(&mut seen, now).await?;
+                let baked = self.prove(&seen, now).await?;
                 if baked.is_none() && is_done(&seen, &leave, now) {
                     self.forget(id, &seen.history).await?;
                 }
@@ -69,21 +69,21 @@ impl Rollbacker {
     }
 
     /// Notes what has been proven good.
-    async fn prove(&self, seen: &mut Seen, now: DateTime<Utc>) -> Result<Option<Decision>, Error> {
-        let Some(proven) = seen.history.records.iter().find(|record| is_proven(record, &seen.history, now)).cloned()
-        else {
+    async fn prove(&self, seen: &Seen, now: DateTime<Utc>) -> Result<Option<Decision>, Error> {
+        let Some(proven) = seen.history.records.iter().find(|record| is_proven(record, &seen.history, now)) else {
             return Ok(None);
         };
         let Some(until) = proven.bake_until else { return Ok(None) };
         let is_primary = seen.service.primary().is_some_and(|it| proven.ecs_deployment_id.as_ref() == Some(&it.id));
         if !is_primary {
-            seen.tasks = self.ecs.stopped_tasks(&seen.service.id).await?;
-            if let Some(fault) = speaks_against(&observed(seen, Cause::default(), now), &proven) {
+            let tasks = self.ecs.stopped_tasks(&seen.service.id).await?;
+            let seen_again = Observed { tasks: &tasks, ..observed(seen, Cause::default(), now) };
+            if let Some(fault) = speaks_against(&seen_again, proven) {
                 tracing::info!(service = %seen.service.id, record = proven.id, %fault, "not proven good");
                 return Ok(None);
             }
         }
-        let baked = self.store.baked(&proven, until).await?;
+        let baked = self.store.baked(proven, until).await?;
         let reason = "it was watched for its bake time, and nothing was wrong";
         Ok(baked.map(|baked| Decision {
             reason: reason.into(),

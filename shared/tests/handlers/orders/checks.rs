@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sim::selection::selected;
 
 use super::{Case, SERVICES, digest_in, id_of};
 use crate::world::Call;
@@ -11,23 +12,9 @@ use crate::world::ecs::{By, Turn};
 use crate::world::fleet::sweep;
 
 impl Case {
-    /// The digest that a policy selects, worked out from what ECR holds and nothing of ours.
+    /// The digest that a policy selects.
     fn selected(&self, repository: &str, policy: &str) -> String {
-        let state = self.world.state();
-        let images = state.ecr.repositories[repository].values();
-        let tagged: Vec<_> = images.flat_map(|image| image.tags.iter().map(move |tag| (image, tag))).collect();
-        let version = |tag: &str| -> Option<Vec<u64>> {
-            tag.starts_with("1.").then(|| tag.split('.').map(|part| part.parse().unwrap()).collect())
-        };
-        let chosen = match policy {
-            "any" => tagged.iter().max_by_key(|(image, _)| image.pushed_at),
-            "prefix:main-" => {
-                tagged.iter().filter(|(_, tag)| tag.starts_with("main-")).max_by_key(|(image, _)| image.pushed_at)
-            }
-            "semver:1.x" => tagged.iter().filter(|(_, tag)| version(tag).is_some()).max_by_key(|(_, tag)| version(tag)),
-            _ => tagged.iter().find(|(_, tag)| *tag == "master"),
-        };
-        chosen.unwrap().0.digest.clone()
+        selected(&self.world.state().ecr.repositories[repository], policy).unwrap().0
     }
 
     pub(super) fn check(&self, chaos: &[Call]) {
