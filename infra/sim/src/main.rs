@@ -21,6 +21,7 @@ Plays Tidegate's handlers in a simulated AWS, one scenario for each seed, and ch
     cargo run -p sim --profile sim -- [--from SEED] [--seeds N] [--minutes M] [--threads T]
     cargo run -p sim --profile sim -- --seed SEED       play one scenario again, and say how it went
     cargo run -p sim --profile sim -- --tell SEED       and print every deed, event and call of it
+    cargo run -p sim --profile sim -- --bug N --seed S  with the Nth of the deliberate bugs
     cargo run -p sim --profile sim -- --mutants N       which seed of N catches each deliberate bug, and how
     cargo run -p sim --profile sim -- --crashes STEP    kill handlers before and after every STEPth call of each story
 ";
@@ -32,6 +33,7 @@ struct Options {
     threads: usize,
     seed: Option<u64>,
     is_told: bool,
+    bug: Option<u64>,
     mutants: Option<u64>,
     crashes: Option<u64>,
 }
@@ -44,6 +46,7 @@ fn options() -> Result<Options, String> {
         threads: 2,
         seed: None,
         is_told: false,
+        bug: None,
         mutants: None,
         crashes: None,
     };
@@ -61,6 +64,7 @@ fn options() -> Result<Options, String> {
             "--threads" => options.threads = usize::try_from(number).unwrap_or(1),
             "--seed" => options.seed = Some(number),
             "--tell" => (options.seed, options.is_told) = (Some(number), true),
+            "--bug" => options.bug = Some(number),
             "--crashes" => options.crashes = Some(number),
             "--mutants" => options.mutants = Some(number),
             _ => return Err(format!("there is no option {name}\n\n{HELP}")),
@@ -78,7 +82,13 @@ fn main() -> ExitCode {
         }
     };
     if let Some(seed) = options.seed {
-        println!("{:#?}", case::play(Plan { is_told: options.is_told, ..Plan::of(seed) }));
+        let plan = Plan { is_told: options.is_told, ..Plan::of(seed) };
+        let bug = options.bug.and_then(|number| MUTANTS.get(usize::try_from(number).ok()?.checked_sub(1)?));
+        let report = match bug {
+            Some(bug) => case::play_mutant(plan, bug),
+            None => case::play(plan),
+        };
+        println!("{report:#?}");
         return ExitCode::SUCCESS;
     }
     campaign::keep_panics();

@@ -50,7 +50,6 @@ pub static MUTANTS: &[Mutant] = &[
             Verdict::Go
         },
         needs: restless,
-        caught_by: 1,
         ..mutant("condition-dropped", "an intention is written without regard for who was first")
     },
     Mutant {
@@ -62,6 +61,7 @@ pub static MUTANTS: &[Mutant] = &[
             }
         },
         needs: restless,
+        caught_by: 18,
         ..mutant("lease-ignored", "a handler does not wait for the one that is at work")
     },
     Mutant {
@@ -74,6 +74,7 @@ pub static MUTANTS: &[Mutant] = &[
             }
         },
         needs: |plan| plan.faults.killed = 40,
+        caught_by: 24,
         ..mutant("effect-first", "UpdateService is called before the intention is written")
     },
     Mutant {
@@ -90,7 +91,6 @@ pub static MUTANTS: &[Mutant] = &[
             }
         },
         needs: bad_images,
-        caught_by: 4,
         ..mutant("quarantine-forgotten", "a digest that went bad is deployed again")
     },
     Mutant {
@@ -161,7 +161,6 @@ pub static MUTANTS: &[Mutant] = &[
             Verdict::Go
         },
         needs: bad_images,
-        caught_by: 7,
         ..mutant("another-revision", "a rollback brings a neighbour of the good revision back")
     },
     Mutant {
@@ -177,7 +176,6 @@ pub static MUTANTS: &[Mutant] = &[
             plan.natures = vec![Nature::FailsLater];
             plan.pause = 60;
         },
-        caught_by: 4,
         ..mutant("unproven-target", "what was live for a moment counts as proven good")
     },
     Mutant {
@@ -265,6 +263,7 @@ pub static MUTANTS: &[Mutant] = &[
             plan.natures = vec![Nature::NeverReady];
             plan.pause = 30;
         },
+        caught_by: 12,
         ..mutant("scales-in-a-rollout", "tasks are taken away while a rollout is going on")
     },
     Mutant {
@@ -282,6 +281,7 @@ pub static MUTANTS: &[Mutant] = &[
             bad_images(plan);
             plan.pause = 20;
         },
+        caught_by: 2,
         ..mutant("newer-undone", "what has gone bad is taken back although something newer has replaced it")
     },
     Mutant {
@@ -291,7 +291,12 @@ pub static MUTANTS: &[Mutant] = &[
                 answer["ResourceTagMappingList"] = json!([]);
             }
         },
-        needs: |plan| plan.delivery.lost = 50,
+        needs: |plan| {
+            plan.delivery.lost = 50;
+            plan.deeds.clear();
+            plan.natures.clear();
+        },
+        caught_by: 9,
         ..mutant("sweep-blind", "a push whose event was lost is never found")
     },
     Mutant {
@@ -303,6 +308,7 @@ pub static MUTANTS: &[Mutant] = &[
             bad_images(plan);
             plan.deeds = vec![Deed::FlapAlarm];
         },
+        caught_by: 2,
         ..mutant("release-ignored", "what a person releases from quarantine stays out")
     },
 ];

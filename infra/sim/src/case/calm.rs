@@ -126,6 +126,11 @@ impl Case {
             state.ecs.services.iter().filter(|(_, service)| service["deployments"][0]["rolloutState"] == "IN_PROGRESS");
         unfinished.extend(rolling.map(|(id, service)| json!({"rolling": id, "deployment": service["deployments"][0]})));
         drop(state);
+        // Somebody still has to look at an alarm.
+        let ours = self.plan.services.iter().filter(|service| service.is_followed && !service.is_told_only);
+        let noisy = ours.filter(|service| self.needs_silence(service));
+        let noisy = noisy.map(Followed::id).filter(|id| !self.silenced.contains(id));
+        let noisy: Vec<Value> = noisy.map(|id| json!({"noisy": id})).collect();
         // What somebody has deployed by hand is theirs to end, if ECS can't.
         // What has gone bad and can't be taken back stays as it is, for people to see to.
         let is_told = |it: &Value| it["rolling"].as_str().is_some_and(|id| self.is_told(id, &it["deployment"]["id"]));
@@ -134,6 +139,7 @@ impl Case {
             let is_open = it.get("open").is_some() && it["origin"] != "external";
             is_open || !self.is_by_hand(of) && !is_told(it)
         });
+        unfinished.extend(noisy);
         if self.plan.has_hosts {
             unfinished.extend(self.draining());
         }
