@@ -8,7 +8,7 @@ use std::time::Duration;
 use sim::campaign;
 use sim::case;
 use sim::crashes::{self, SCENARIOS};
-use sim::mutants::MUTANTS;
+use sim::mutants::{MUTANTS, Mutant};
 use sim::plan::Plan;
 
 /// A third of a run is allocation.
@@ -33,7 +33,7 @@ struct Options {
     threads: usize,
     seed: Option<u64>,
     is_told: bool,
-    bug: Option<u64>,
+    bug: Option<&'static Mutant>,
     mutants: Option<u64>,
     crashes: Option<u64>,
 }
@@ -64,7 +64,11 @@ fn options() -> Result<Options, String> {
             "--threads" => options.threads = usize::try_from(number).unwrap_or(1),
             "--seed" => options.seed = Some(number),
             "--tell" => (options.seed, options.is_told) = (Some(number), true),
-            "--bug" => options.bug = Some(number),
+            "--bug" => {
+                let at = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
+                let bug = at.and_then(|at| MUTANTS.get(at));
+                options.bug = Some(bug.ok_or_else(|| format!("there are {} deliberate bugs", MUTANTS.len()))?);
+            }
             "--crashes" => options.crashes = Some(number),
             "--mutants" => options.mutants = Some(number),
             _ => return Err(format!("there is no option {name}\n\n{HELP}")),
@@ -83,8 +87,7 @@ fn main() -> ExitCode {
     };
     if let Some(seed) = options.seed {
         let plan = Plan { is_told: options.is_told, ..Plan::of(seed) };
-        let bug = options.bug.and_then(|number| MUTANTS.get(usize::try_from(number).ok()?.checked_sub(1)?));
-        let report = match bug {
+        let report = match options.bug {
             Some(bug) => case::play_mutant(plan, bug),
             None => case::play(plan),
         };

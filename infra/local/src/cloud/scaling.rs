@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::{Cloud, SCALE_CLUSTER, SCALE_SERVICE};
 use crate::aws::elements;
+use crate::engine::worker;
 use crate::json::{list, text};
 use crate::listeners;
 
@@ -59,6 +60,40 @@ impl Cloud {
             ensure!(list(&answer, "Failed").is_empty(), "SQS refused messages: {answer}");
         }
         Ok(())
+    }
+
+    /// Creates a queue and a service of its name, whose one task works on it and takes so many milliseconds for a message.
+    pub async fn create_worker(&self, cluster: &str, name: &str, milliseconds: u32) -> Result<()> {
+        self.create_queue(name).await?;
+        let document = json!({
+            "family": name,
+            "containerDefinitions": [{
+                "name": "app", "image": "public.ecr.aws/nginx/nginx:1.29", "memory": 128,
+                "environment": [
+                    { "name": worker::QUEUE, "value": name },
+                    { "name": worker::MILLISECONDS, "value": milliseconds.to_string() },
+                ],
+            }],
+        });
+        self.register(&document).await?;
+        let service = json!({ "cluster": cluster, "serviceName": name, "taskDefinition": name, "desiredCount": 1 });
+        self.create_service(&service).await?;
+        self.wait_until_steady(cluster, name).await?;
+        Ok(())
+    }
+
+    /// Lets a service follow the queue of its name, with at most `max` tasks. A message takes one of them so many
+    /// milliseconds, and may wait for ten seconds.
+    pub async fn follow_queue(&self, cluster: &str, name: &str, milliseconds: u32, max: u32) -> Result<()> {
+        let (max, seconds) = (max.to_string(), (f64::from(milliseconds) / 1000.0).to_string());
+        let tags = [
+            ("tidegate:scale/queue", name),
+            ("tidegate:scale/min", "1"),
+            ("tidegate:scale/max", &max),
+            ("tidegate:scale/target-wait", "10"),
+            ("tidegate:scale/service-time", &seconds),
+        ];
+        self.tag(cluster, name, &tags).await
     }
 
     /// How many messages of a queue wait, and how many are being worked on.

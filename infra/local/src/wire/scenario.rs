@@ -9,7 +9,6 @@ use super::bench::Bench;
 use super::end;
 use crate::aws::{ACCOUNT, REGION, service_arn};
 use crate::cloud::{Cloud, SCALE_CLUSTER, SCALE_SERVICE};
-use crate::engine::worker;
 use crate::fleet::{self, SIDECAR};
 use crate::json::{list, text};
 use crate::registry::{self, Behaviour, Image};
@@ -314,29 +313,8 @@ async fn alarmed(bench: &Bench, subject: &mut Subject, behaviour: Behaviour) -> 
 
 async fn backlog(bench: &Bench, subject: &Subject) -> Result<Value> {
     let (cloud, name) = (&bench.cloud, &*subject.name);
-    cloud.create_queue(name).await?;
-    let document = json!({
-        "family": name,
-        "containerDefinitions": [{
-            "name": "app", "image": "public.ecr.aws/nginx/nginx:1.29", "memory": 128,
-            "environment": [
-                { "name": worker::QUEUE, "value": name },
-                { "name": worker::MILLISECONDS, "value": MILLISECONDS.to_string() },
-            ],
-        }],
-    });
-    cloud.register(&document).await?;
-    let service = json!({ "cluster": HARBOUR, "serviceName": name, "taskDefinition": name, "desiredCount": 1 });
-    cloud.create_service(&service).await?;
-    cloud.wait_until_steady(HARBOUR, name).await?;
-    let tags = [
-        ("tidegate:scale/queue", name),
-        ("tidegate:scale/min", "1"),
-        ("tidegate:scale/max", &TASKS_MAX.to_string()),
-        ("tidegate:scale/target-wait", "10"),
-        ("tidegate:scale/service-time", &(f64::from(MILLISECONDS) / 1000.0).to_string()),
-    ];
-    cloud.tag(HARBOUR, name, &tags).await?;
+    cloud.create_worker(HARBOUR, name, MILLISECONDS).await?;
+    cloud.follow_queue(HARBOUR, name, MILLISECONDS, TASKS_MAX).await?;
     cloud.send_messages(name, MESSAGES).await?;
     cloud.input_of(SCALE_SERVICE).await
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use local::aws::service_arn;
 use local::cloud::Cloud;
-use local::engine::worker;
 use local::json::text;
 use serde_json::{Value, json};
 
@@ -34,34 +33,12 @@ impl Crew {
 
     /// A crew without the tags that make it follow its queue.
     async fn idle(cloud: &'static Cloud, name: &'static str, milliseconds: u32) -> Result<Self> {
-        cloud.create_queue(name).await?;
-        let document = json!({
-            "family": name,
-            "containerDefinitions": [{
-                "name": "app", "image": "public.ecr.aws/nginx/nginx:1.29", "memory": 128,
-                "environment": [
-                    { "name": worker::QUEUE, "value": name },
-                    { "name": worker::MILLISECONDS, "value": milliseconds.to_string() },
-                ],
-            }],
-        });
-        cloud.register(&document).await?;
-        let service = json!({ "cluster": CLUSTER, "serviceName": name, "taskDefinition": name, "desiredCount": 1 });
-        cloud.create_service(&service).await?;
-        cloud.wait_until_steady(CLUSTER, name).await?;
+        cloud.create_worker(CLUSTER, name, milliseconds).await?;
         Ok(Self { cloud, name })
     }
 
     async fn follow(&self, milliseconds: u32, max: u32) -> Result<()> {
-        let (max, seconds) = (max.to_string(), (f64::from(milliseconds) / 1000.0).to_string());
-        let tags = [
-            ("tidegate:scale/queue", self.name),
-            ("tidegate:scale/min", "1"),
-            ("tidegate:scale/max", &max),
-            ("tidegate:scale/target-wait", "10"),
-            ("tidegate:scale/service-time", &seconds),
-        ];
-        self.cloud.tag(CLUSTER, self.name, &tags).await
+        self.cloud.follow_queue(CLUSTER, self.name, milliseconds, max).await
     }
 
     fn whose(&self) -> String {

@@ -61,20 +61,15 @@ impl Case {
         for service in self.plan.services.clone().into_iter().filter(|service| service.is_followed) {
             let id = service.id();
             if self.holds.remove(&id).is_some() {
-                self.tag(&service, None);
-                let event = events::tags(&self.world, &id);
-                self.bus.send(&self.world, "deploy", &event);
+                self.retag(&service, None);
             }
             if round >= PATIENCE && self.needs_silence(&service) {
                 self.silenced.insert(id.clone());
-                self.tag(&service, None);
-                let event = events::tags(&self.world, &id);
-                self.bus.send(&self.world, "deploy", &event);
+                self.retag(&service, None);
             }
             // What somebody has deployed by hand is replaced when the owner touches the tags, and not before.
             if !service.is_told_only && self.is_by_hand(&id) {
-                let event = events::tags(&self.world, &id);
-                self.bus.send(&self.world, "deploy", &event);
+                self.tell_tags(&id);
             }
             let guards = self.world.state().table.items("GUARD");
             let guard = guards.into_iter().find(|guard| guard["pk"] == format!("SERVICE#{id}")).unwrap_or_default();

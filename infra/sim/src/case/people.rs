@@ -127,8 +127,18 @@ impl Case {
         if !is_held {
             self.holds.insert(service.id(), self.world.age());
         }
-        self.tag(&service, (!is_held).then_some("month end"));
-        let event = events::tags(&self.world, &service.id());
+        self.retag(&service, (!is_held).then_some("month end"));
+    }
+
+    /// The owner changes the tags of a service, and AWS says so.
+    pub(super) fn retag(&mut self, service: &Followed, hold: Option<&str>) {
+        self.tag(service, hold);
+        self.tell_tags(&service.id());
+    }
+
+    /// AWS says that the tags of a service have changed.
+    pub(super) fn tell_tags(&mut self, service: &str) {
+        let event = events::tags(&self.world, service);
         self.bus.send(&self.world, "deploy", &event);
     }
 

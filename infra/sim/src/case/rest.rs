@@ -102,11 +102,9 @@ impl Case {
             let is_success = record["live_at"].is_string() && record["origin"] != "external";
             let id = record["ecs_deployment_id"].as_str().unwrap_or_default();
             assert!(!is_success || self.completed.contains(id), "I4: {id} has never completed: {record}");
-            if record["origin"] == "external" && record["state"] == "rolling" {
-                // It is for whoever has deployed it to end it.
-                continue;
-            }
-            let said = headlines(record["state"].as_str().unwrap());
+            // It is for whoever has deployed it to end it.
+            let is_theirs = record["origin"] == "external" && record["state"] == "rolling";
+            let said = if is_theirs { &[": rolling out"] } else { headlines(record["state"].as_str().unwrap()) };
             if let Some(ts) = record.get("slack_ts") {
                 let text = state.slack[ts.as_str().unwrap()].last().unwrap()["text"].as_str().unwrap();
                 assert!(said.iter().any(|said| text.contains(said)), "I4: {text} is told of {record}");
