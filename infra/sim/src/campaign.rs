@@ -52,9 +52,9 @@ pub fn keep_panics() {
     }));
 }
 
-/// Plays the runs of `seeds`, until `limit` is over, on `threads` threads.
+/// Plays the runs of `seeds`, until `limit` is over, on `threads` threads, and tells of each failure at once.
 #[must_use]
-pub fn play(seeds: std::ops::Range<u64>, limit: Duration, threads: usize) -> Summary {
+pub fn play(seeds: std::ops::Range<u64>, limit: Duration, threads: usize, tell: impl Fn(&Failure) + Sync) -> Summary {
     let next = AtomicU64::new(seeds.start);
     let summary = Mutex::new(Summary::default());
     let began = Instant::now();
@@ -67,6 +67,9 @@ pub fn play(seeds: std::ops::Range<u64>, limit: Duration, threads: usize) -> Sum
                         break;
                     }
                     let played = caught(|| case::play(Plan::of(seed)));
+                    if let Err(what) = &played {
+                        tell(&Failure { seed, what: what.clone() });
+                    }
                     summary.lock().unwrap().add(seed, played);
                 }
             });

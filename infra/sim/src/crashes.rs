@@ -22,10 +22,10 @@ pub struct Scenario {
 
 /// What is killed at every call.
 pub const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "a push", deeds: &[(10, Deed::Push)], has_queue: false },
+    Scenario { name: "a push", deeds: &[(10, Deed::PushOf(Nature::Good))], has_queue: false },
     Scenario {
         name: "two pushes, the second during the first",
-        deeds: &[(10, Deed::Push), (25, Deed::Push)],
+        deeds: &[(10, Deed::PushOf(Nature::Good)), (25, Deed::PushOf(Nature::Good))],
         has_queue: false,
     },
     Scenario {
@@ -40,25 +40,33 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "a good push, then one whose tasks fail later",
-        deeds: &[(10, Deed::Push), (600, Deed::PushOf(Nature::FailsLater))],
+        deeds: &[(10, Deed::PushOf(Nature::Good)), (600, Deed::PushOf(Nature::FailsLater))],
         has_queue: false,
     },
     Scenario {
         name: "a good push, then one that trips its alarm, then a fix",
-        deeds: &[(10, Deed::Push), (600, Deed::PushOf(Nature::TripsAlarm)), (900, Deed::Push)],
+        deeds: &[
+            (10, Deed::PushOf(Nature::Good)),
+            (600, Deed::PushOf(Nature::TripsAlarm)),
+            (900, Deed::PushOf(Nature::Good)),
+        ],
         has_queue: false,
     },
     Scenario {
         name: "a person takes a good push back",
-        deeds: &[(10, Deed::Push), (600, Deed::Push), (900, Deed::AskRollback)],
+        deeds: &[(10, Deed::PushOf(Nature::Good)), (600, Deed::PushOf(Nature::Good)), (900, Deed::AskRollback)],
         has_queue: false,
     },
     Scenario {
         name: "a hold, a push, and the hold is lifted",
-        deeds: &[(10, Deed::Hold), (40, Deed::Push), (200, Deed::Hold)],
+        deeds: &[(10, Deed::Hold), (40, Deed::PushOf(Nature::Good)), (200, Deed::Hold)],
         has_queue: false,
     },
-    Scenario { name: "a queue is worked off during a push", deeds: &[(30, Deed::Push)], has_queue: true },
+    Scenario {
+        name: "a queue is worked off during a push",
+        deeds: &[(30, Deed::PushOf(Nature::Good))],
+        has_queue: true,
+    },
 ];
 
 impl Scenario {

@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use sim::campaign;
+use sim::campaign::{self, Failure};
 use sim::case;
 use sim::crashes::{self, SCENARIOS};
 use sim::mutants::{MUTANTS, Mutant};
@@ -102,16 +102,15 @@ fn main() -> ExitCode {
         return mutants(seeds);
     }
     let seeds = options.from..options.from + options.seeds;
-    let summary = campaign::play(seeds, Duration::from_secs(60 * options.minutes), options.threads);
+    let summary = campaign::play(seeds, Duration::from_secs(60 * options.minutes), options.threads, tell);
     println!("{summary}");
-    for failure in summary.failures.iter().take(20) {
-        let what: String = failure.what.chars().take(600).collect();
-        println!(
-            "seed {}: {what}\n    again: cargo run -p sim --profile sim -- --seed {}\n",
-            failure.seed, failure.seed
-        );
-    }
     if summary.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// How a run failed, and how to see it again.
+fn tell(Failure { seed, what }: &Failure) {
+    let what: String = what.chars().take(600).collect();
+    println!("seed {seed}: {what}\n    again: cargo run -p sim --profile sim -- --seed {seed}\n");
 }
 
 /// A table of the crash points.

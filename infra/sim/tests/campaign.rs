@@ -22,7 +22,7 @@ fn check(summary: &Summary) {
 
 #[test]
 fn the_invariants_hold() {
-    let summary = campaign::play(0..10, Duration::from_secs(600), 2);
+    let summary = campaign::play(0..10, Duration::from_secs(600), 2, |_| ());
     println!("{summary}");
     check(&summary);
     assert_eq!(summary.runs, 10);
@@ -31,7 +31,7 @@ fn the_invariants_hold() {
 #[test]
 fn what_has_failed_once_holds() {
     for seed in REGRESSIONS {
-        check(&campaign::play(seed..seed + 1, Duration::from_secs(600), 1));
+        check(&campaign::play(seed..seed + 1, Duration::from_secs(600), 1, |_| ()));
     }
 }
 

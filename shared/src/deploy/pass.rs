@@ -316,11 +316,14 @@ impl Pass<'_> {
         let digest = decision.digest.as_deref().unwrap_or_default();
         let is_news = skip.is_recorded() && !is_recorded_already(seen, skip, digest);
         let skipped = is_news.then(|| self.skipped(seen, skip, now));
-        let external = match self.external(seen, now).filter(|_| self.origin != Origin::Push) {
-            Some(external) => Some(self.with_changes(seen, external).await?),
-            None => None,
+        let (external, mut item) = match self.external(seen, now) {
+            // What somebody else has deployed is for others to write down; until then the item must not know of it.
+            Some(_) if self.origin == Origin::Push => (None, seen.history.next_item_unseen()),
+            Some(external) => {
+                (Some(self.with_changes(seen, external).await?), seen.history.next_item(&seen.service))
+            }
+            None => (None, seen.history.next_item(&seen.service)),
         };
-        let mut item = seen.history.next_item(&seen.service);
         // The sweep must not take for what runs here what was given up, or gone back from.
         if left.is_some() || item.digest == digest {
             item.digest.clear();

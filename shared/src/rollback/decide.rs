@@ -164,9 +164,9 @@ fn refuse_another(seen: &Observed<'_>, running: Option<&Record>, primary: &Deplo
     {
         return Err(Leave::BroughtBack(brought.id.clone()));
     }
-    // The time of an event has no fraction.
+    // The time of an event has no fraction, and nobody has seen go bad what began in the same second.
     match asked.time.zip(primary.created()) {
-        Some((time, created)) if time.timestamp() < created.timestamp() => {
+        Some((time, created)) if time.timestamp() <= created.timestamp() => {
             another(format!("what ran at {} UTC", time.format("%H:%M:%S")))
         }
         _ => Ok(()),

@@ -57,7 +57,7 @@ impl Rollbacker {
             verdict if explain => Ok(Some(act::would(&seen, &verdict))),
             Verdict::Wait => Ok(None),
             Verdict::Leave(leave) => {
-                let baked = self.prove(&seen, now).await?;
+                let baked = self.prove(&seen, &leave, now).await?;
                 if baked.is_none() && is_done(&seen, &leave, now) {
                     self.forget(id, &seen.history).await?;
                 }
@@ -69,12 +69,16 @@ impl Rollbacker {
     }
 
     /// Notes what has been proven good.
-    async fn prove(&self, seen: &Seen, now: DateTime<Utc>) -> Result<Option<Decision>, Error> {
+    async fn prove(&self, seen: &Seen, leave: &Leave, now: DateTime<Utc>) -> Result<Option<Decision>, Error> {
         let Some(proven) = seen.history.records.iter().find(|record| is_proven(record, &seen.history, now)) else {
             return Ok(None);
         };
         let Some(until) = proven.bake_until else { return Ok(None) };
         let is_primary = seen.service.primary().is_some_and(|it| proven.ecs_deployment_id.as_ref() == Some(&it.id));
+        if is_primary && matches!(leave, Leave::ByOthers) {
+            // Something was wrong with it; it is only not ours to take back.
+            return Ok(None);
+        }
         if !is_primary {
             let tasks = self.ecs.stopped_tasks(&seen.service.id).await?;
             let seen_again = Observed { tasks: &tasks, ..observed(seen, Cause::default(), now) };

@@ -98,6 +98,21 @@ async fn the_first_that_is_heard_of_a_service_may_be_a_deployment_by_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_ran_before_a_push_that_was_held_is_in_the_history() {
+    let world = pushed();
+    let before = primary(&world);
+    let tags = [("tidegate:follow/tides/web", "master"), ("tidegate:hold", "freeze")];
+    world.state().ecs.set_tags(WEB, &tags);
+    // The first that is heard of the service.
+    assert_eq!(decision(&world.deliver("deploy", &push(NEW)).await.unwrap())["rule"], "held");
+    world.state().ecs.set_tags(WEB, &tags[..1]);
+    assert_eq!(decision(&world.deliver("deploy", &push(NEW)).await.unwrap())["action"], "deploy");
+    let found = record_of(&world, &before).unwrap();
+    // It is what a rollback goes to.
+    assert_eq!((&found["digest"], &found["good"]), (&json!(OLD), &json!(WEB)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deployment_by_others_has_its_outcome_like_ours() {
     type Change = fn(&World);
     let ends: [(&str, Change, &str, Option<&str>); 4] = [

@@ -1,6 +1,8 @@
 //! ECS and CloudWatch do their part: tasks start, fail and are replaced; rollouts complete, or go back; alarms go off;
 //! queues fill.
 
+use std::ops::Range;
+
 use serde_json::{Value, json};
 
 use super::{Case, digest_in};
@@ -42,6 +44,12 @@ impl Case {
         }
     }
 
+    /// So many seconds, by the seed. Where a script says what happens, chance has no part: a run in which something comes
+    /// a minute later is to differ in nothing else.
+    fn draw(&mut self, seconds: Range<u64>) -> u64 {
+        if self.plan.script.is_some() { seconds.start.midpoint(seconds.end) } else { self.rng.u64(seconds) }
+    }
+
     fn primary(&self, service: &str) -> Value {
         self.world.state().ecs.services[service]["deployments"][0].clone()
     }
@@ -66,9 +74,9 @@ impl Case {
                 id: deployment.clone(),
                 is_over,
                 since: now,
-                takes: self.rng.u64(15..150) as f64,
+                takes: self.draw(15..150) as f64,
                 // What is to be found out in the shortest of bake times has to begin soon.
-                next_failure: now + self.rng.u64(5..20) as f64,
+                next_failure: now + self.draw(5..20) as f64,
                 next_replaced_failure: now,
                 failed: 0,
             };
@@ -154,7 +162,7 @@ impl Case {
         if nature != Nature::FailsLater {
             return;
         }
-        let next = self.world.seconds() + self.rng.u64(5..30) as f64;
+        let next = self.world.seconds() + self.draw(5..30) as f64;
         self.rollouts.get_mut(&id).unwrap().next_replaced_failure = next;
         for _ in 0..live["desiredCount"].as_u64().unwrap_or_default().div_ceil(2) {
             self.stop_task(service, live);
@@ -164,7 +172,7 @@ impl Case {
     /// A task of what is PRIMARY exits.
     fn fail_task(&mut self, service: &Followed) {
         let id = service.id();
-        let next = self.world.seconds() + self.rng.u64(5..30) as f64;
+        let next = self.world.seconds() + self.draw(5..30) as f64;
         if let Some(rollout) = self.rollouts.get_mut(&id) {
             rollout.next_failure = next;
         }

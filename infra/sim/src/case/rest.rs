@@ -55,7 +55,9 @@ impl Case {
         of_deployment.any(|record| record.get("recovery").is_some_and(|recovery| !recovery.is_null()))
     }
 
-    /// What must be the same however it came about: what runs, which outcomes there are, and what people see last.
+    /// What must be the same however it came about, and however late: what runs; how what was deployed ended, but for what
+    /// something newer had overtaken; and that no revision was made twice. What a push overtakes may never have begun where
+    /// its handler died, and the newer one is what people wait for.
     pub(super) fn ending(&self) -> Vec<String> {
         let mut ending = Vec::new();
         for service in self.plan.services.iter().map(Followed::id) {
@@ -63,7 +65,8 @@ impl Case {
             let records = self.world.state().table.items("DEPLOYMENT#");
             let of_service = records.iter().filter(|record| record["pk"] == format!("SERVICE#{service}"));
             // Decisions not to deploy come as often as somebody looks.
-            let of_service = of_service.filter(|record| record["state"] != "skipped");
+            let of_service =
+                of_service.filter(|record| record["state"] != "skipped" && record["state"] != "superseded");
             let mut outcomes: Vec<String> = of_service
                 .map(|record| {
                     format!("{} of {}: {}", record["state"], record["digest"], record["origin"] == "rollback")
@@ -73,8 +76,13 @@ impl Case {
             ending.extend(outcomes);
         }
         let state = self.world.state();
-        let families = state.ecs.families.iter().map(|(family, revisions)| format!("{family}: {}", revisions.len()));
-        ending.extend(families);
+        for (family, revisions) in &state.ecs.families {
+            let images: BTreeSet<String> = revisions
+                .iter()
+                .map(|revision| revision["taskDefinition"]["containerDefinitions"].to_string())
+                .collect();
+            ending.push(format!("{family}: {} revisions too many", revisions.len() - images.len()));
+        }
         ending
     }
 

@@ -78,6 +78,30 @@ async fn what_fails_while_it_is_replaced_is_not_proven_good() {
     }
 }
 
+/// It is theirs, and stays; but nobody goes back to it.
+#[tokio::test(start_paused = true)]
+async fn what_others_have_deployed_and_fails_is_not_proven_good() {
+    for (failures, expected) in [(3, NEW), (2, NEWER)] {
+        let world = proven().await;
+        let (revision, now) = (by_hand(&world, NEWER), world.seconds());
+        let theirs = world.state().ecs.deploy_by_others(WEB, &revision, now, "IN_PROGRESS");
+        world.deliver("notify", &ecs_event("SERVICE_DEPLOYMENT_IN_PROGRESS", &theirs)).await.unwrap();
+        wait(60).await;
+        completes(&world).await;
+        for _ in 0..failures {
+            wait(30).await;
+            fails_of(&world, &theirs);
+        }
+        minutes(&world, 15).await;
+        assert_eq!(running(&world), image(NEWER), "{failures}");
+        let good = records(&world).iter().any(|it| it["digest"] == NEWER && it.get("baked_at").is_some());
+        assert_eq!(good, failures < 3, "{failures} tasks have failed");
+        release(&world, NEWEST).await;
+        let response = world.deliver("rollback", &asked(&world, "1", &json!({}))).await.unwrap();
+        assert_eq!(running(&world), image(expected), "{failures}: {response}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_alarm_counts_in_whatever_shape_it_comes() {
     let direct = |event: &Value| {
