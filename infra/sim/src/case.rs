@@ -130,12 +130,29 @@ pub fn play_with(plan: Plan, prepare: impl FnOnce(&World)) -> Report {
 }
 
 /// How a run with crashes ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ending {
     /// Calls while anything happened.
     pub calls: usize,
-    /// What every service runs, its outcomes, and what people see last.
-    pub what: Vec<String>,
+    /// What every service runs in the end, and that no revision was made twice.
+    pub stands: Vec<String>,
+    /// How each deployment ended, by its image.
+    pub outcomes: BTreeSet<(String, String)>,
+    /// The images that a newer one has overtaken.
+    pub overtaken: BTreeSet<String>,
+}
+
+impl Ending {
+    /// Whether two runs have ended alike, however late things came about in one of them. An image that was overtaken in
+    /// either may never have begun in the other, or have been live for a moment: the newer one is what people wait for.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        let is_overtaken = |image: &String| self.overtaken.contains(image) || other.overtaken.contains(image);
+        let rest = |ending: &Self| -> BTreeSet<(String, String)> {
+            ending.outcomes.iter().filter(|(image, _)| !is_overtaken(image)).cloned().collect()
+        };
+        self.stands == other.stands && rest(self) == rest(other)
+    }
 }
 
 /// Plays a run whose handlers are killed at these calls, counted from its beginning.
@@ -153,7 +170,7 @@ pub fn play_killed(plan: Plan, kills: Vec<(usize, Fate)>) -> Ending {
         let calls = case.report.calls as usize;
         case.calm().await;
         case.check_rest();
-        Ending { calls, what: case.ending() }
+        Ending { calls, ..case.ending() }
     })
 }
 

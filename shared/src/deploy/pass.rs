@@ -319,9 +319,7 @@ impl Pass<'_> {
         let (external, mut item) = match self.external(seen, now) {
             // What somebody else has deployed is for others to write down; until then the item must not know of it.
             Some(_) if self.origin == Origin::Push => (None, seen.history.next_item_unseen()),
-            Some(external) => {
-                (Some(self.with_changes(seen, external).await?), seen.history.next_item(&seen.service))
-            }
+            Some(external) => (Some(self.with_changes(seen, external).await?), seen.history.next_item(&seen.service)),
             None => (None, seen.history.next_item(&seen.service)),
         };
         // The sweep must not take for what runs here what was given up, or gone back from.

@@ -37,10 +37,14 @@ impl Rollbacker {
         cause: Cause<'_>,
     ) -> Result<Option<Decision>, Error> {
         let now = self.platform.now();
-        let recovery = Recovery {
-            // The attempt that failed, where there was one.
-            record: bad.recovery.as_ref().and_then(|recovery| recovery.record.clone()),
-            ..records::held(new_recovery(Remedy::Hold, fault, cause, now), why)
+        let recovery = match &bad.recovery {
+            // What was first said about it stays said, and to whom.
+            Some(held) if held.remedy == Remedy::Hold => held.clone(),
+            before => Recovery {
+                // The attempt that failed, where there was one.
+                record: before.as_ref().and_then(|recovery| recovery.record.clone()),
+                ..records::held(new_recovery(Remedy::Hold, fault, cause, now), why)
+            },
         };
         let mut guard = guard(seen, bad, &recovery.why, None, cause, now);
         if why.stops_deployments() {
@@ -48,7 +52,7 @@ impl Rollbacker {
         }
         let has_ended = matches!(fault, Fault::Failed(_) | Fault::Overdue(_));
         let after = match has_ended {
-            true => left_as_it_is(bad, Some(recovery), now),
+            true => left_as_it_is(bad, Some(recovery), fault.to_string(), now),
             false => Record { recovery: Some(recovery), ..changed(bad) },
         };
         let item = next_item(seen);
@@ -58,8 +62,7 @@ impl Rollbacker {
 }
 
 /// `bad`, which stays: it goes on serving, as far as it does. A rollout that has not completed by now has failed.
-pub(super) fn left_as_it_is(bad: &Record, recovery: Option<Recovery>, now: DateTime<Utc>) -> Record {
-    let why = recovery.as_ref().map_or_else(|| bad.reason.clone(), |recovery| recovery.why.clone());
+pub(super) fn left_as_it_is(bad: &Record, recovery: Option<Recovery>, why: String, now: DateTime<Utc>) -> Record {
     let failed = bad.advanced(State::Failed, why, now).filter(|_| bad.state == State::Rolling);
     Record { recovery, ..failed.unwrap_or_else(|| changed(bad)) }
 }

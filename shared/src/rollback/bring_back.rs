@@ -153,7 +153,8 @@ impl Rollbacker {
         let now = self.platform.now();
         let Some(skipped) = work.intended.advanced(State::Skipped, why.to_string(), now) else { return Ok(None) };
         let recovery = bad.recovery.clone().map(|recovery| held(recovery, why));
-        let bad = act::left_as_it_is(bad, recovery, now);
+        let why = recovery.as_ref().map_or_else(|| bad.reason.clone(), |recovery| recovery.why.clone());
+        let bad = act::left_as_it_is(bad, recovery, why, now);
         // What it was to bring does not run.
         let item = ServiceItem { digest: bad.digest.clone(), ..history.next_item_unseen() };
         let written = self.store.write(&history, &item, &[&skipped, &bad], Guarding::Not).await?;

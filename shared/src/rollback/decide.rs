@@ -211,6 +211,10 @@ fn fault(seen: &Observed<'_>, bad: &Record, primary: &Deployment) -> Result<Faul
             Remedy::Stop if is_told && seen.now - recovery.at < ECS_PATIENCE => Err(Leave::EcsGoesBack),
             // ECS was about to be told, or has not heard it.
             Remedy::Stop => Ok(Fault::Failed(recovery.why.clone())),
+            // That nothing was done about it doesn't let it roll for ever.
+            Remedy::Hold if bad.state == State::Rolling => {
+                overdue(bad, seen.now).ok_or(Leave::Settled(recovery.reason.clone()))
+            }
             Remedy::Deploy | Remedy::Hold => Err(Leave::Settled(recovery.reason.clone())),
         };
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::Case;
+use super::{Case, Ending};
 use crate::plan::{Followed, Nature};
 use crate::selection::selected;
 use crate::world::ecs::{By, Turn};
@@ -55,25 +55,11 @@ impl Case {
         of_deployment.any(|record| record.get("recovery").is_some_and(|recovery| !recovery.is_null()))
     }
 
-    /// What must be the same however it came about, and however late: what runs; how what was deployed ended, but for what
-    /// something newer had overtaken; and that no revision was made twice. What a push overtakes may never have begun where
-    /// its handler died, and the newer one is what people wait for.
-    pub(super) fn ending(&self) -> Vec<String> {
-        let mut ending = Vec::new();
+    /// How everything stands, and how it ended.
+    pub(super) fn ending(&self) -> Ending {
+        let mut ending = Ending::default();
         for service in self.plan.services.iter().map(Followed::id) {
-            ending.push(format!("{service} runs {}", self.running(&service)));
-            let records = self.world.state().table.items("DEPLOYMENT#");
-            let of_service = records.iter().filter(|record| record["pk"] == format!("SERVICE#{service}"));
-            // Decisions not to deploy come as often as somebody looks.
-            let of_service =
-                of_service.filter(|record| record["state"] != "skipped" && record["state"] != "superseded");
-            let mut outcomes: Vec<String> = of_service
-                .map(|record| {
-                    format!("{} of {}: {}", record["state"], record["digest"], record["origin"] == "rollback")
-                })
-                .collect();
-            outcomes.sort();
-            ending.extend(outcomes);
+            ending.stands.push(format!("{service} runs {}", self.running(&service)));
         }
         let state = self.world.state();
         for (family, revisions) in &state.ecs.families {
@@ -81,7 +67,17 @@ impl Case {
                 .iter()
                 .map(|revision| revision["taskDefinition"]["containerDefinitions"].to_string())
                 .collect();
-            ending.push(format!("{family}: {} revisions too many", revisions.len() - images.len()));
+            ending.stands.push(format!("{family}: {} revisions too many", revisions.len() - images.len()));
+        }
+        // Decisions not to deploy come as often as somebody looks.
+        for record in state.table.items("DEPLOYMENT#").iter().filter(|record| record["state"] != "skipped") {
+            let image = record["digest"].as_str().unwrap_or_default().to_owned();
+            if record["state"] == "superseded" {
+                ending.overtaken.insert(image);
+                continue;
+            }
+            let how = if record["origin"] == "rollback" { "brought back to" } else { "deployed on" };
+            ending.outcomes.insert((image, format!("{how} {}: {}", record["pk"], record["state"])));
         }
         ending
     }

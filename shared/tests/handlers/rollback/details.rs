@@ -34,6 +34,39 @@ async fn a_rollout_may_take_as_long_as_its_deadline_says() {
     }
 }
 
+/// A person wants it taken back, and there is nothing to go back to: it stays, and still has its end.
+#[tokio::test(start_paused = true)]
+async fn what_can_not_be_taken_back_fails_at_its_deadline() {
+    for (is_repeated, completes_after) in [(false, None), (true, None), (false, Some(3))] {
+        let world = young();
+        tag(&world, &[("tidegate:deadline", "5")]);
+        release(&world, NEW).await;
+        wait(60).await;
+        let request = asked(&world, "1", &json!({}));
+        let response = world.deliver("rollback", &request).await.unwrap();
+        assert_eq!(response["decisions"][0]["action"], "hold", "{response}");
+        assert_eq!(records(&world).last().unwrap()["state"], "rolling");
+        if let Some(later) = completes_after {
+            minutes(&world, later).await;
+            completes(&world).await;
+        }
+        minutes(&world, 7).await;
+        if is_repeated {
+            world.deliver("rollback", &request).await.unwrap();
+        }
+        let record = records(&world).last().unwrap().clone();
+        let (state, why) = match completes_after {
+            Some(_) => ("succeeded", "the rollout completed"),
+            None => ("failed", "did not complete within 5 minutes"),
+        };
+        assert_eq!(record["state"], state, "{record}");
+        assert!(record["reason"].as_str().unwrap().contains(why), "{record}");
+        assert_eq!(record["recovery"]["event_id"], "1", "who asked is not forgotten: {record}");
+        minutes(&world, 10).await;
+        assert_eq!(watched(&world), Vec::<Value>::new(), "nothing is left to watch");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_release_is_watched_as_long_as_its_bake_time_says() {
     for (value, minutes, is_taken_back) in
@@ -97,6 +130,7 @@ async fn what_others_have_deployed_and_fails_is_not_proven_good() {
         let good = records(&world).iter().any(|it| it["digest"] == NEWER && it.get("baked_at").is_some());
         assert_eq!(good, failures < 3, "{failures} tasks have failed");
         release(&world, NEWEST).await;
+        wait(1).await;
         let response = world.deliver("rollback", &asked(&world, "1", &json!({}))).await.unwrap();
         assert_eq!(running(&world), image(expected), "{failures}: {response}");
     }
