@@ -232,9 +232,10 @@ fn fault(seen: &Observed<'_>, bad: &Record, primary: &Deployment) -> Result<Faul
         State::Succeeded => match bad.bake_until {
             Some(until) if bad.baked_at.is_none() => alarms(seen, bad)
                 .or_else(|| tasks(seen, &primary.id, bad.live_at?, until))
-                .ok_or(match seen.now <= until {
-                    true => Leave::Baking(until),
-                    false => Leave::Live,
+                .ok_or_else(|| match still_in_alarm(seen, bad) {
+                    _ if seen.now <= until => Leave::Baking(until),
+                    names if names.is_empty() => Leave::Live,
+                    names => Leave::StillInAlarm(names),
                 }),
             _ => Err(Leave::Live),
         },
@@ -246,18 +247,28 @@ fn fault(seen: &Observed<'_>, bad: &Record, primary: &Deployment) -> Result<Faul
 /// The alarms of the service's tags that went off while it was rolled out or watched. ECS heeds its own by itself; what
 /// was in ALARM before is not this deployment's doing.
 fn alarms(seen: &Observed<'_>, bad: &Record) -> Option<Fault> {
-    // What was proven good is not doubted because tasks of the bad release still set off an alarm.
-    let started = bad.started_at.filter(|_| bad.origin != Origin::Rollback)?;
     let until = bad.bake_until.unwrap_or(seen.now);
     let by_ecs = if bad.state == State::Rolling { seen.service.alarms_that_roll_back() } else { Vec::new() };
-    let tags = ServiceTags::read(&seen.service.tags);
-    let names: Vec<String> = tags
-        .rollback_on
-        .into_iter()
-        .filter(|name| !by_ecs.contains(name))
-        .filter(|name| seen.alarms.get(name).is_some_and(|since| started < *since && *since <= until))
-        .collect();
+    let mut names = alarms_where(seen, bad, |started, since| started < since && since <= until);
+    names.retain(|name| !by_ecs.contains(name));
     (!names.is_empty()).then_some(Fault::Alarms(names))
+}
+
+/// The alarms of the service's tags that were in ALARM when its rollout began, and are.
+fn still_in_alarm(seen: &Observed<'_>, bad: &Record) -> Vec<String> {
+    alarms_where(seen, bad, |started, since| since <= started)
+}
+
+fn alarms_where(
+    seen: &Observed<'_>,
+    bad: &Record,
+    is_meant: impl Fn(DateTime<Utc>, DateTime<Utc>) -> bool,
+) -> Vec<String> {
+    // What was proven good is not doubted because tasks of the bad release still set off an alarm.
+    let Some(started) = bad.started_at.filter(|_| bad.origin != Origin::Rollback) else { return Vec::new() };
+    let mut names: Vec<String> = ServiceTags::read(&seen.service.tags).rollback_on.into_iter().collect();
+    names.retain(|name| seen.alarms.get(name).is_some_and(|since| is_meant(started, *since)));
+    names
 }
 
 /// The tasks of the deployment `id` that have failed in this time, where they are too many.

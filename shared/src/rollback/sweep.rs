@@ -75,8 +75,8 @@ impl Rollbacker {
         };
         let Some(until) = proven.bake_until else { return Ok(None) };
         let is_primary = seen.service.primary().is_some_and(|it| proven.ecs_deployment_id.as_ref() == Some(&it.id));
-        if is_primary && matches!(leave, Leave::ByOthers) {
-            // Something was wrong with it; it is only not ours to take back.
+        if is_primary && matches!(leave, Leave::ByOthers | Leave::StillInAlarm(_)) {
+            // Something is wrong; it is only not ours to take back, or was wrong before.
             return Ok(None);
         }
         if !is_primary {

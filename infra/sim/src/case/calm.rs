@@ -103,6 +103,14 @@ impl Case {
         is_on && is_bad && self.selected(service).is_some_and(is_helped)
     }
 
+    /// Whether the alarm of a service has been on since before what runs was rolled out: then it can't tell of it.
+    pub(super) fn is_deaf(&self, service: &Followed) -> bool {
+        let Some(alarm) = service.alarm else { return false };
+        let state = self.world.state();
+        let created = state.ecs.services[&service.id()]["deployments"][0]["createdAt"].as_f64().unwrap();
+        state.alarms[alarm] == "ALARM" && state.alarms_since[alarm] <= created
+    }
+
     /// Whether the PRIMARY deployment of a service is not ours.
     pub(super) fn is_by_hand(&self, service: &str) -> bool {
         let state = self.world.state();
@@ -126,13 +134,16 @@ impl Case {
         let noisy = ours.filter(|service| self.needs_silence(service));
         let noisy = noisy.map(Followed::id).filter(|id| !self.silenced.contains(id));
         let noisy: Vec<Value> = noisy.map(|id| json!({"noisy": id})).collect();
+        // Where an alarm is on and was before, somebody has to see to that.
+        let deaf: Vec<String> = self.plan.services.iter().filter(|it| self.is_deaf(it)).map(Followed::id).collect();
         // What somebody has deployed by hand is theirs to end, if ECS can't.
         // What has gone bad and can't be taken back stays as it is, for people to see to.
         let is_told = |it: &Value| it["rolling"].as_str().is_some_and(|id| self.is_told(id, &it["deployment"]["id"]));
         unfinished.retain(|it| {
             let of = it["rolling"].as_str().or_else(|| it["pk"].as_str()?.strip_prefix("SERVICE#")).unwrap_or_default();
             let is_open = it.get("open").is_some() && it["origin"] != "external";
-            is_open || !self.is_by_hand(of) && !is_told(it)
+            let is_left = it.get("watch").is_some() && deaf.iter().any(|deaf| deaf == of);
+            is_open || !is_left && !self.is_by_hand(of) && !is_told(it)
         });
         unfinished.extend(noisy);
         if self.plan.has_hosts {

@@ -111,6 +111,9 @@ pub enum Leave {
     Rolling,
     /// It is being watched, and nothing is wrong.
     Baking(DateTime<Utc>),
+    /// It is live, and these alarms have been in ALARM since before its rollout: that is not its doing, and it has not
+    /// helped.
+    StillInAlarm(Vec<String>),
     /// It is live, and not watched any more.
     Live,
 }
@@ -134,6 +137,7 @@ impl Leave {
             Self::Settled(_) => "settled",
             Self::Rolling => "rolling",
             Self::Baking(_) => "baking",
+            Self::StillInAlarm(_) => "still-in-alarm",
             Self::Live => "live",
         }
     }
@@ -178,6 +182,11 @@ impl fmt::Display for Leave {
                     until.format("%H:%M")
                 )
             }
+            Self::StillInAlarm(names) => write!(
+                f,
+                "{} has been in ALARM since before this was rolled out; it counts as good once all is OK",
+                names.join(", ")
+            ),
             Self::Live => f.write_str("it is live, and its bake time (tidegate:bake) is over"),
         }
     }

@@ -111,6 +111,26 @@ async fn what_fails_while_it_is_replaced_is_not_proven_good() {
     }
 }
 
+/// The alarm of what a release replaces is no reason to take it back, and none to call it good.
+#[tokio::test(start_paused = true)]
+async fn what_does_not_help_is_not_proven_good_before_all_is_ok() {
+    let world = proven().await;
+    let now = world.seconds();
+    world.state().alarms.insert(ALARM.into(), "ALARM".into());
+    world.state().alarms_since.insert(ALARM.into(), now - 600.0);
+    let revision = by_hand(&world, NEWER);
+    let theirs = world.state().ecs.deploy_by_others(WEB, &revision, now, "IN_PROGRESS");
+    world.deliver("notify", &ecs_event("SERVICE_DEPLOYMENT_IN_PROGRESS", &theirs)).await.unwrap();
+    wait(60).await;
+    completes(&world).await;
+    let is_good = || records(&world).last().unwrap().get("baked_at").is_some();
+    for (state, is_proven) in [("ALARM", false), ("OK", true)] {
+        world.state().alarms.insert(ALARM.into(), state.into());
+        minutes(&world, 20).await;
+        assert_eq!((is_good(), watched(&world).is_empty()), (is_proven, is_proven), "{state}");
+    }
+}
+
 /// It is theirs, and stays; but nobody goes back to it.
 #[tokio::test(start_paused = true)]
 async fn what_others_have_deployed_and_fails_is_not_proven_good() {
