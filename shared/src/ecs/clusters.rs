@@ -63,6 +63,8 @@ pub struct ContainerInstance {
     pub status: String,
     /// Whether its agent is connected. Agents connect anew several times an hour.
     pub is_connected: bool,
+    /// Since when the cluster has it.
+    pub registered_at: Option<DateTime<Utc>>,
     /// What it has. The ports are those that no task can have.
     pub registered: Room,
     /// What of it is free. The ports are those that are taken.
@@ -78,6 +80,7 @@ impl ContainerInstance {
             ec2_id,
             status: text(instance, "status"),
             is_connected: instance.get("agentConnected") == Some(&Value::Bool(true)),
+            registered_at: instance.get("registeredAt").and_then(Value::as_f64).and_then(from_seconds),
             registered: Room::read(instance.get("registeredResources")),
             remaining: Room::read(instance.get("remainingResources")),
         })

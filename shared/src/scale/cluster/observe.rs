@@ -32,6 +32,9 @@ pub(super) struct Seen {
     pub(super) notes: Vec<String>,
 }
 
+/// How long ECS is left to find a place for tasks on an instance that has joined.
+const PLACING: TimeDelta = TimeDelta::minutes(2);
+
 /// What there is in a cluster.
 struct Inventory {
     instances: Vec<ContainerInstance>,
@@ -102,7 +105,7 @@ impl ClusterScaler {
         });
         Ok(Ok(Seen {
             instances: instances.collect(),
-            unplaced: unplaced(&on_group, &inventory.tasks, &names, &needs),
+            unplaced: unplaced(&on_group, &inventory.tasks, &names, &needs, joined(&in_group, now)),
             shapes: shapes(&on_group, &needs),
             is_rolling_out: on_group.iter().any(|service| service.is_rolling_out()),
             minutes,
@@ -253,16 +256,24 @@ fn stage(member: &Member, registered: Option<&ContainerInstance>) -> Option<Stag
     }
 }
 
+/// When the newest instance joined, if ECS may not have looked at it for every task: what it said before then is not
+/// about the room that there is now.
+fn joined(instances: &[&ContainerInstance], now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let newest = instances.iter().filter_map(|instance| instance.registered_at).max()?;
+    (now - newest < PLACING).then_some(newest)
+}
+
 /// The tasks without a place, by service.
 fn unplaced(
     services: &[&ClusterService],
     tasks: &[ClusterTask],
     providers: &BTreeSet<String>,
     needs: &BTreeMap<String, Resources>,
+    joined: Option<DateTime<Utc>>,
 ) -> Vec<Demand> {
     let lacking = services.iter().filter_map(|service| {
         let needs = needs.get(&service.primary()?.task_definition)?.clone();
-        let is_blocked = service.blocked_since().is_some();
+        let is_blocked = service.blocked_since().is_some_and(|since| joined.is_none_or(|joined| joined <= since));
         Some(Demand { service: service.name.clone(), needs, tasks: lacking(service), is_blocked })
     });
     let mut demands: Vec<Demand> = lacking.filter(|demand| demand.tasks > 0).collect();
@@ -303,6 +314,7 @@ mod tests {
             ec2_id: "i-1".into(),
             status: status.into(),
             is_connected,
+            registered_at: None,
             registered: Room::default(),
             remaining: Room::default(),
         };
@@ -377,7 +389,7 @@ mod tests {
             waiting(Some("web"), Some("ours"), "PENDING"),
             waiting(None, Some("ours"), "PROVISIONING"),
         ];
-        let demands = unplaced(&[&service], &tasks, &providers, &needs);
+        let demands = unplaced(&[&service], &tasks, &providers, &needs, None);
         // Those that somebody runs by themselves have the name of their family.
         assert_eq!(demands, [Demand { service: "web".into(), needs: shape, tasks: 6, is_blocked: false }]);
     }

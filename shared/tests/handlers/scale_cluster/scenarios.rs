@@ -26,6 +26,30 @@ async fn tasks_without_a_place_get_instances_at_once() {
     assert_eq!(actions(&world).len(), 1);
 }
 
+/// An instance has joined, and what ECS said last of a service is from before: that is no reason for another instance.
+#[tokio::test(start_paused = true)]
+async fn what_ecs_said_before_an_instance_joined_is_not_held_against_it() {
+    let world = calm();
+    crowd(&world);
+    world.state().ecs.add_event("production/web", "(service web) was unable to place a task because of RESOURCE:CPU.");
+    wait(60).await;
+    world.state().groups.by_name.get_mut(GROUP).unwrap().desired = 4;
+    boot(&mut world.state());
+    // Another service was faster, and has left room enough.
+    for id in ["i-0003", "i-0004"] {
+        world.state().ecs.run_task(CLUSTER, id, 512, 1024);
+    }
+    for seconds in [10, 60, 45] {
+        wait(seconds).await;
+        world.deliver("scale-cluster", &sweep()).await.unwrap();
+        assert_eq!(cluster(&world).0, 4, "after {seconds} s more");
+    }
+    // ECS had its time to look at the new ones.
+    wait(30).await;
+    world.deliver("scale-cluster", &sweep()).await.unwrap();
+    assert_eq!(cluster(&world).0, 5);
+}
+
 /// From the event to the call by which the group gets instances.
 #[tokio::test(start_paused = true)]
 async fn a_look_takes_five_rounds_of_calls_before_it_acts() {

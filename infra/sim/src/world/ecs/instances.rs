@@ -26,9 +26,10 @@ impl Ecs {
     pub fn register_instance(&mut self, cluster: &str, ec2_id: &str, cpu: i64, memory: i64) {
         let arn = format!("arn:aws:ecs:{REGION}:{ACCOUNT}:container-instance/{cluster}/{ec2_id}");
         let ports = json!({"name": "PORTS", "type": "STRINGSET", "stringSetValue": ["22", "2376"]});
+        let now = self.now();
         self.container_instances.entry(cluster.to_owned()).or_default().push(json!({
             "containerInstanceArn": arn, "ec2InstanceId": ec2_id, "status": "ACTIVE", "agentConnected": true,
-            "registeredResources": [
+            "registeredAt": now, "registeredResources": [
                 {"name": "CPU", "type": "INTEGER", "integerValue": cpu},
                 {"name": "MEMORY", "type": "INTEGER", "integerValue": memory}, ports,
             ],
