@@ -38,8 +38,8 @@ impl Rollbacker {
     ) -> Result<Option<Decision>, Error> {
         let now = self.platform.now();
         let recovery = match &bad.recovery {
-            // What was first said about it stays said, and to whom.
-            Some(held) if held.remedy == Remedy::Hold => held.clone(),
+            // Who was told so when they asked is remembered, so that the request is not acted on once more.
+            Some(held) if held.remedy == Remedy::Hold && cause.asked.is_none() => held.clone(),
             before => Recovery {
                 // The attempt that failed, where there was one.
                 record: before.as_ref().and_then(|recovery| recovery.record.clone()),

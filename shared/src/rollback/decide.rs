@@ -145,6 +145,12 @@ fn refuse_another(seen: &Observed<'_>, running: Option<&Record>, primary: &Deplo
     if let Some(done) = records.iter().filter(|_| !asked.event_id.is_empty()).find(is_of_event) {
         return Err(Leave::DoneBefore(done.id.clone()));
     }
+    // Somebody has asked before and after, or it was found meanwhile: there was one answer to both.
+    let answered =
+        running.filter(|_| asked.to.is_none()).and_then(|running| Some((running, running.recovery.as_ref()?)));
+    if let Some((running, _)) = answered.filter(|(_, recovery)| asked.time.is_some_and(|time| time <= recovery.at)) {
+        return Err(Leave::DoneBefore(running.id.clone()));
+    }
     if let Some((running, to)) = running.zip(asked.to.as_deref()).filter(|(running, to)| is_meant(running, to)) {
         return Err(Leave::Runs { release: to.to_owned(), record: running.id.clone() });
     }
@@ -164,9 +170,11 @@ fn refuse_another(seen: &Observed<'_>, running: Option<&Record>, primary: &Deplo
     {
         return Err(Leave::BroughtBack(brought.id.clone()));
     }
-    // The time of an event has no fraction, and nobody has seen go bad what began in the same second.
+    // The time of an event has no fraction. Who names no release means what they saw go bad, and that has not begun in the
+    // same second.
+    let earliest = i64::from(asked.to.is_none());
     match asked.time.zip(primary.created()) {
-        Some((time, created)) if time.timestamp() <= created.timestamp() => {
+        Some((time, created)) if time.timestamp() < created.timestamp() + earliest => {
             another(format!("what ran at {} UTC", time.format("%H:%M:%S")))
         }
         _ => Ok(()),
@@ -203,6 +211,9 @@ fn failed_recovery<'a>(history: &'a History, bad: &Record) -> Option<&'a Record>
 fn fault(seen: &Observed<'_>, bad: &Record, primary: &Deployment) -> Result<Fault, Leave> {
     if let Some(asked) = seen.asked {
         return Ok(Fault::Asked { actor: asked.actor.clone(), reason: asked.reason.clone() });
+    }
+    if let Some(recovery) = bad.recovery.as_ref().filter(|_| has_returned(seen.history, bad, primary)) {
+        return Ok(Fault::Returned(recovery.why.clone()));
     }
     if let Some(recovery) = &bad.recovery {
         let is_told = bad.state == State::Failed;
@@ -242,6 +253,18 @@ fn fault(seen: &Observed<'_>, bad: &Record, primary: &Deployment) -> Result<Faul
         State::Failed if bad.undone_by.is_none() => Ok(Fault::Failed(bad.reason.clone())),
         _ => Err(Leave::Settled(bad.reason.clone())),
     }
+}
+
+/// Whether ECS has gone back to what was taken back: a newer deployment overtook the good release before it had completed,
+/// and failed, so that `bad` is the last that had. Who has released its digest since wants it.
+fn has_returned(history: &History, bad: &Record, primary: &Deployment) -> bool {
+    let newer = |attempt: &Record| history.records.iter().any(|it| it.id > attempt.id && it.started_at.is_some());
+    let is_overtaken = history.recovery_of(bad).is_some_and(|attempt| match attempt.state {
+        // Nobody may have told yet that it was.
+        State::Rolling => newer(attempt),
+        state => state == State::Superseded,
+    });
+    is_overtaken && primary.rollout_state == "COMPLETED" && history.guard.quarantine.contains_key(&bad.digest)
 }
 
 /// The alarms of the service's tags that went off while it was rolled out or watched. ECS heeds its own by itself; what

@@ -79,7 +79,8 @@ impl Rollbacker {
             // Something is wrong; it is only not ours to take back, or was wrong before.
             return Ok(None);
         }
-        if !is_primary {
+        // What ECS is going back to is PRIMARY, and was not judged.
+        if !is_primary || !matches!(leave, Leave::Live) {
             let tasks = self.ecs.stopped_tasks(&seen.service.id).await?;
             let seen_again = Observed { tasks: &tasks, ..observed(seen, Cause::default(), now) };
             if let Some(fault) = speaks_against(&seen_again, proven) {

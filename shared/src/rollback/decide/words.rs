@@ -12,6 +12,8 @@ use crate::rollback::target::Passed;
 pub enum Fault {
     /// ECS has given it up, and does not go back.
     Failed(String),
+    /// ECS has gone back to it after it was taken back for this.
+    Returned(String),
     /// It was not done in time; after this many minutes.
     Overdue(i64),
     /// These alarms went off.
@@ -38,6 +40,7 @@ impl Fault {
     pub fn rule(&self) -> &'static str {
         match self {
             Self::Failed(_) => "rollout-failed",
+            Self::Returned(_) => "returned",
             Self::Overdue(_) => "deadline",
             Self::Alarms(_) => "alarm",
             Self::Tasks { .. } => "tasks-failed",
@@ -56,6 +59,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(reason) => f.write_str(reason),
+            Self::Returned(why) => write!(f, "ECS went back to it after it was taken back: {why}"),
             Self::Overdue(minutes) => {
                 write!(f, "the rollout did not complete within {minutes} minutes (tidegate:deadline)")
             }

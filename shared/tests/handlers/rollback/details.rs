@@ -42,9 +42,13 @@ async fn what_can_not_be_taken_back_fails_at_its_deadline() {
         tag(&world, &[("tidegate:deadline", "5")]);
         release(&world, NEW).await;
         wait(60).await;
+        let first = asked(&world, "0", &json!({}));
+        wait(2).await;
         let request = asked(&world, "1", &json!({}));
-        let response = world.deliver("rollback", &request).await.unwrap();
-        assert_eq!(response["decisions"][0]["action"], "hold", "{response}");
+        for (event, expected) in [(&request, "hold"), (&first, "skip"), (&request, "skip")] {
+            let response = world.deliver("rollback", event).await.unwrap();
+            assert_eq!(response["decisions"][0]["action"], expected, "{response}");
+        }
         assert_eq!(records(&world).last().unwrap()["state"], "rolling");
         if let Some(later) = completes_after {
             minutes(&world, later).await;
@@ -129,6 +133,28 @@ async fn what_does_not_help_is_not_proven_good_before_all_is_ok() {
         minutes(&world, 20).await;
         assert_eq!((is_good(), watched(&world).is_empty()), (is_proven, is_proven), "{state}");
     }
+}
+
+/// Its bake time is over while ECS goes back to it from something newer.
+#[tokio::test(start_paused = true)]
+async fn what_has_failed_is_not_proven_good_while_ecs_goes_back_to_it() {
+    let world = proven().await;
+    let bad = release(&world, NEWER).await;
+    wait(60).await;
+    completes(&world).await;
+    wait(480).await;
+    release(&world, NEWEST).await;
+    for _ in 0..3 {
+        wait(10).await;
+        fails_of(&world, &bad);
+    }
+    world.state().ecs.begin_roll_back(WEB);
+    wait(120).await;
+    minutes(&world, 2).await;
+    assert_eq!(records(&world).iter().find(|it| it["digest"] == NEWER).unwrap().get("baked_at"), None);
+    world.state().ecs.end_rollout(WEB, "COMPLETED");
+    minutes(&world, 2).await;
+    assert_eq!(running(&world), image(NEW), "{:?}", story(&world));
 }
 
 /// It is theirs, and stays; but nobody goes back to it.

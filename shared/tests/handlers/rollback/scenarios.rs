@@ -213,6 +213,32 @@ const SCENARIOS: &[Scenario] = &[
         is_held: false,
     },
     Scenario {
+        name: "bad during rollback: another release fails, and ECS goes back to the bad one",
+        run: |world| {
+            Box::pin(async move {
+                trips(&world, NEWER).await;
+                wait(5).await;
+                let overtaking = release(&world, NEWEST).await;
+                wait(60).await;
+                world.state().ecs.roll_back(WEB);
+                assert_eq!(running(&world), image(NEWER));
+                let response = world.deliver("rollback", &failed(&overtaking)).await.unwrap();
+                assert_eq!(rule(&response), "returned", "{response}");
+                world.deliver("notify", &failed(&overtaking)).await.unwrap();
+            })
+        },
+        story: &[
+            "push succeeded new",
+            "push rolled_back newer",
+            "rollback superseded new",
+            "push failed newest",
+            "rollback succeeded new",
+        ],
+        runs: "new",
+        quarantine: &["newer", "newest"],
+        is_held: false,
+    },
+    Scenario {
         name: "bad during rollback: the alarm goes off once more while the good release comes back",
         run: |world| {
             Box::pin(async move {
