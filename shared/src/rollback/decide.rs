@@ -170,15 +170,27 @@ fn refuse_another(seen: &Observed<'_>, running: Option<&Record>, primary: &Deplo
     {
         return Err(Leave::BroughtBack(brought.id.clone()));
     }
+    let Some((time, created)) = asked.time.zip(primary.created()) else { return Ok(()) };
     // The time of an event has no fraction. Who names no release means what they saw go bad, and that has not begun in the
     // same second.
     let earliest = i64::from(asked.to.is_none());
-    match asked.time.zip(primary.created()) {
-        Some((time, created)) if time.timestamp() < created.timestamp() + earliest => {
-            another(format!("what ran at {} UTC", time.format("%H:%M:%S")))
-        }
-        _ => Ok(()),
+    let is_newer = time.timestamp() < created.timestamp() + earliest;
+    // ECS may have gone back to it since.
+    let is_another = running.is_some_and(|running| ran_at(seen.history, running, time).is_some_and(|it| it != running));
+    match is_newer || is_another {
+        true => another(format!("what ran at {} UTC", time.format("%H:%M:%S"))),
+        false => Ok(()),
     }
+}
+
+/// The deployment that was the newest at `time`, of all that had not ended; `running` is PRIMARY now.
+fn ran_at<'a>(history: &'a History, running: &Record, time: DateTime<Utc>) -> Option<&'a Record> {
+    let had_ended = |it: &Record| {
+        let is_over = matches!(it.state, State::Failed | State::Superseded | State::RolledBack);
+        is_over && it.finished_at.is_none_or(|at| at <= time)
+    };
+    let begun = |it: &&Record| it.started_at.is_some_and(|at| at.timestamp() <= time.timestamp());
+    history.records.iter().filter(begun).find(|it| it.id == running.id || !had_ended(it))
 }
 
 /// The record that tells that `running` was brought back: its own, or that of the bad deployment which ECS was told to

@@ -135,6 +135,26 @@ async fn what_does_not_help_is_not_proven_good_before_all_is_ok() {
     }
 }
 
+/// A request that comes late, or again, is about what ran when it was made.
+#[tokio::test(start_paused = true)]
+async fn a_late_request_is_not_about_what_ecs_has_gone_back_to_since() {
+    let world = proven().await;
+    live(&world, NEWER).await;
+    release(&world, NEWEST).await;
+    wait(60).await;
+    let early = asked(&world, "1", &json!({}));
+    wait(10).await;
+    let newest = primary(&world);
+    world.state().ecs.roll_back(WEB);
+    world.deliver("notify", &failed(&newest)).await.unwrap();
+    wait(60).await;
+    let late = asked(&world, "2", &json!({}));
+    for (event, expected, digest) in [(&early, "not-current", NEWER), (&late, "asked", NEW)] {
+        let response = world.deliver("rollback", event).await.unwrap();
+        assert_eq!((rule(&response), running(&world)), (expected, image(digest)), "{response}");
+    }
+}
+
 /// Its bake time is over while ECS goes back to it from something newer.
 #[tokio::test(start_paused = true)]
 async fn what_has_failed_is_not_proven_good_while_ecs_goes_back_to_it() {
