@@ -94,25 +94,13 @@ pub fn task_definition(data: &[u8]) {
         body.remove("tags");
     }
     assert_eq!(request, expected, "it differs in more than its images");
-    // serde_json reads some fractions of 17 digits as their neighbour (its feature `float_roundtrip` would not). ECS's own
-    // documents have none.
-    if !has_fractions(&request) {
-        let text = serde_json::to_string(&request).unwrap_or_default();
-        assert_eq!(serde_json::from_str::<Value>(&text).ok(), Some(request), "it is not on the wire what it is here");
-    }
+    // Fractions too: ECS has none today, and serde_json reads them exactly only where it is told to.
+    let text = serde_json::to_string(&request).unwrap_or_default();
+    assert_eq!(serde_json::from_str::<Value>(&text).ok(), Some(request), "it is not on the wire what it is here");
     // Again changes nothing.
     let rewritten = json!({"taskDefinition": with(expected, "taskDefinitionArn", &read.arn)});
     let again = TaskDefinition::from_answer("DescribeTaskDefinition", "web:8", rewritten);
     assert_eq!(again.map(|again| again.with_image(&repository, DIGEST, "master").changes.len()), Ok(0));
-}
-
-fn has_fractions(value: &Value) -> bool {
-    match value {
-        Value::Number(number) => number.is_f64(),
-        Value::Array(values) => values.iter().any(has_fractions),
-        Value::Object(fields) => fields.values().any(has_fractions),
-        _ => false,
-    }
 }
 
 fn with(mut document: Value, key: &str, value: &str) -> Value {
