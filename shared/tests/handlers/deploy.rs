@@ -211,6 +211,42 @@ async fn killed_at_any_call_and_delivered_again_the_result_is_the_same() {
     }
 }
 
+/// A push to two services that share a family, whose first and second invocations are killed.
+#[tokio::test(start_paused = true)]
+async fn killed_twice_at_any_two_calls_the_result_is_the_same() {
+    let world = || {
+        let world = pushed();
+        world.state().ecs.add_service("production", "web-2", "web", &[("tidegate:follow/tides/web", "master")]);
+        world
+    };
+    let undisturbed = world();
+    undisturbed.deliver("deploy", &push(NEW)).await.unwrap();
+    let calls = undisturbed.operations().len();
+    let kills = [Fate::KilledBefore, Fate::KilledAfter];
+    for (first, second) in (0..calls).flat_map(|first| (first % 4..calls).step_by(4).map(move |second| (first, second)))
+    {
+        let world = world();
+        let fates = [kills[(first + second) % 2].clone(), kills[first % 2].clone()];
+        let situation = format!("{fates:?} at call {first} of the first and {second} of the second");
+        world.fates(move |_, number| match number {
+            number if number == first => fates[0].clone(),
+            number if number == first + 1 + second => fates[1].clone(),
+            _ => Fate::Answered,
+        });
+        world.deliver("deploy", &push(NEW)).await.unwrap();
+        let states: Vec<Value> = records(&world).iter().map(|record| record["state"].clone()).collect();
+        assert_eq!(states, ["rolling", "rolling"], "{situation}");
+        let state = world.state();
+        assert_eq!(state.ecs.families["web"].len(), 2, "{situation}");
+        for service in ["production/web", "production/web-2"] {
+            let rollouts = state.ecs.services[service]["deployments"].as_array().unwrap().len() - 1;
+            assert_eq!((state.ecs.running(service), rollouts), (image(NEW), 1), "{service}: {situation}");
+        }
+        assert!(state.table.items("SERVICE").iter().all(|item| item["lease_until"] == 0), "{situation}");
+        assert_eq!(state.rejects, Vec::<Value>::new(), "{situation}");
+    }
+}
+
 /// ECS can't know that a request is one that it has had before, and would make a second revision of it.
 #[tokio::test(start_paused = true)]
 async fn a_revision_is_registered_once_whatever_becomes_of_the_answer() {

@@ -8,7 +8,6 @@ mod deploy;
 mod explain;
 mod load;
 mod notify;
-mod orders;
 mod others;
 mod outcomes;
 mod policies;
