@@ -19,7 +19,7 @@ use super::Deployer;
 use super::decide::{Observed, Plan, Skip, Verdict, decide, followed};
 use super::images::{Images, Moment, Selection};
 use super::preflight::{self, Preflight};
-use super::records::{abandoned, is_done_unwritten, is_recorded_already, left_behind, was_stopped};
+use super::records::{abandoned, is_done_unwritten, is_recorded_already, was_stopped};
 use super::watch::Watch;
 use crate::alarms::AlarmStates;
 use crate::decision::{Action, Decision, Handled};
@@ -287,7 +287,7 @@ impl Pass<'_> {
             watch: Some(record::Watch::Watch),
             ..seen.history.next_item(&seen.service)
         };
-        let others = [left_behind(seen, record), self.external(seen, now)];
+        let others = [seen.history.left_behind(record), self.external(seen, now)];
         let records: Vec<&Record> = std::iter::once(record).chain(others.iter().flatten()).collect();
         self.deployer.store.write(&seen.history, &item, &records, Guarding::RefusesDigest(&record.digest)).await
     }

@@ -4,7 +4,6 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::decide::{Plan, Skip};
 use super::pass::{Pass, Seen};
-use crate::image::short_digest;
 use crate::record::external::external;
 use crate::record::{Origin, Record, State, Told, millis, record_id};
 use crate::tags::ServiceTags;
@@ -98,13 +97,6 @@ impl Pass<'_> {
         let found = external(&seen.service, seen.base.as_ref()?, &seen.repository, &seen.history, now)?;
         Some(Record { environment: self.deployer.environment.clone(), ..found })
     }
-}
-
-/// What an intention that never reached ECS, or whose answer was lost, becomes when another one takes its place.
-pub(super) fn left_behind(seen: &Seen, newer: &Record) -> Option<Record> {
-    let left = seen.history.current().filter(|left| left.id != newer.id && left.state == State::Intended)?;
-    let reason = format!("a newer deployment took its place: {}", short_digest(&newer.digest));
-    left.advanced(State::Superseded, reason, newer.detected_at)
 }
 
 /// What an intention becomes that a handler has left behind before it reached ECS, and that is not wanted now.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Guard, Origin, Record, Remedy, State, millis};
 use crate::ecs::Service;
+use crate::image::short_digest;
 use crate::provenance::Provenance;
 
 /// What a service's own item holds.
@@ -148,6 +149,14 @@ impl History {
     #[must_use]
     pub fn left_by_deploy(&self) -> Option<&Record> {
         self.current().filter(|left| left.state == State::Intended && left.origin != Origin::Rollback)
+    }
+
+    /// What an intention that never reached ECS, or whose answer was lost, becomes when `newer` takes its place.
+    #[must_use]
+    pub fn left_behind(&self, newer: &Record) -> Option<Record> {
+        let left = self.current().filter(|left| left.id != newer.id && left.state == State::Intended)?;
+        let reason = format!("a newer deployment took its place: {}", short_digest(&newer.digest));
+        left.advanced(State::Superseded, reason, newer.detected_at)
     }
 
     /// Whether another release takes the place of `bad`, or is about to: what becomes of `bad` is then known already.

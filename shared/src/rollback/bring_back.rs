@@ -43,7 +43,9 @@ impl Rollbacker {
         let guard = guard(seen, &plan.bad, &recovery.why, Some(target), cause, now);
         let bad = marked(&plan.bad, recovery);
         let item = leased(seen, &intended, now);
-        let records = [&intended, &bad];
+        // A deployment that a dead handler has left must not stay open beside it.
+        let left = seen.history.left_behind(&intended);
+        let records: Vec<&Record> = [&intended, &bad].into_iter().chain(&left).collect();
         // The release is looked at beside: mostly it can be brought back.
         let write = self.store.write(&seen.history, &item, &records, Guarding::Becomes(&guard));
         let (written, fitness) = join(Box::pin(write), Box::pin(self.fitness(&seen.service, &guard, target))).await;

@@ -135,6 +135,28 @@ async fn what_does_not_help_is_not_proven_good_before_all_is_ok() {
     }
 }
 
+/// A handler has died with an intention in hand, over and over; then what runs is taken back.
+#[tokio::test(start_paused = true)]
+async fn what_deploy_has_left_behind_ends_when_a_rollback_takes_its_place() {
+    let world = proven().await;
+    live(&world, NEWER).await;
+    let now = world.seconds() as u64;
+    world.state().ecr.push("tides/web", "master", NEWEST, now);
+    world.fates(|call, _| if call.operation == "UpdateService" { Fate::KilledBefore } else { Fate::Answered });
+    let _lost: Result<Value, String> = world.deliver("deploy", &push(NEWEST)).await;
+    world.calm();
+    assert_eq!(story(&world).last().unwrap(), "push intended newest");
+    wait(300).await;
+    world.deliver("rollback", &alarm(&world)).await.unwrap();
+    assert_eq!(running(&world), image(NEW));
+    assert_eq!(
+        story(&world)[2..],
+        ["push rolled_back newer", "push superseded newest", "rollback rolling new"],
+        "{:?}",
+        records(&world)
+    );
+}
+
 /// A request that comes late, or again, is about what ran when it was made.
 #[tokio::test(start_paused = true)]
 async fn a_late_request_is_not_about_what_ecs_has_gone_back_to_since() {
